@@ -1,0 +1,44 @@
+// Owns how a prompt is measured before its model has counted it: the UTF-8 bytes of all text that the model reads.
+
+type Json = Record<string, unknown>;
+
+/**
+ * Bytes of a request's prompt: message texts, names and tool calls, tools and response schemas as JSON, prompt and
+ * input strings. Parts that are not text count with their whole JSON. Both sides size prepayments from it.
+ */
+export function promptTextBytes(body: Json): number {
+  const schemas = [body.tools, body.functions, body.response_format];
+  return (
+    itemsOf(body.messages).reduce<number>((sum, message) => sum + messageBytes(message), 0) +
+    textBytes(body.prompt) +
+    textBytes(body.input) +
+    textBytes(body.suffix) +
+    schemas.reduce<number>((sum, schema) => sum + jsonBytes(schema), 0)
+  );
+}
+
+function messageBytes(message: unknown): number {
+  if (typeof message !== "object" || message === null) return 0;
+  const { content, name, tool_calls } = message as Json;
+  return textBytes(content) + textBytes(name) + jsonBytes(tool_calls);
+}
+
+/** A string, a list of them, or a list of content parts. */
+function textBytes(value: unknown): number {
+  if (typeof value === "string") return Buffer.byteLength(value);
+  return itemsOf(value).reduce<number>((sum, part) => sum + partBytes(part), 0);
+}
+
+function partBytes(part: unknown): number {
+  if (typeof part === "string") return Buffer.byteLength(part);
+  const text = (part as Json | null)?.text;
+  return typeof text === "string" ? Buffer.byteLength(text) : jsonBytes(part);
+}
+
+function jsonBytes(value: unknown): number {
+  return value === undefined || value === null ? 0 : Buffer.byteLength(JSON.stringify(value));
+}
+
+function itemsOf(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : [];
+}

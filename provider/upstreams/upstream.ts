@@ -1,0 +1,76 @@
+// Owns what the provider asks of whatever runs its models: list them, generate with exact counts, stop when told.
+import type { Hex } from "../../protocol/bytes.ts";
+import type { ModelPath } from "../../protocol/wire.ts";
+
+export type UpstreamModel = {
+  name: string;
+  /** SHA-256 of the weights, or of what the upstream calls their digest; the zero word when it tells none. */
+  digest: Hex;
+  /** Tokens of prompt and completion together. */
+  contextLength: number;
+};
+
+/** One piece of an OpenAI answer without the members that every piece shares (id, object, created, model). */
+export type OpenAiChunk = {
+  /** Empty or absent only in an embeddings answer, which carries `data` instead. */
+  choices?: OpenAiChoice[];
+  [member: string]: unknown;
+};
+
+export type OpenAiChoice = {
+  index: number;
+  /** Chat: what this piece adds to the message. */
+  delta?: OpenAiDelta;
+  /** Completions: what this piece adds to the text. */
+  text?: string;
+  finish_reason: string | null;
+  [member: string]: unknown;
+};
+
+export type OpenAiDelta = {
+  role?: string;
+  content?: string | null;
+  tool_calls?: OpenAiToolCallDelta[];
+  [member: string]: unknown;
+};
+
+export type OpenAiToolCallDelta = {
+  index: number;
+  id?: string;
+  type?: string;
+  function?: { name?: string; arguments?: string };
+};
+
+export type UpstreamEvent =
+  | {
+      type: "chunk";
+      chunk: OpenAiChunk;
+      /** Completion tokens that it carries: 1 a delta where the upstream does not count, 0 where it carries no output. */
+      tokens: number;
+    }
+  | {
+      /** Absolute counts so far; the last event of a generation whose upstream counts is the final one. */
+      type: "usage";
+      promptTokens: number;
+      completionTokens: number;
+      final: boolean;
+    };
+
+export type Generation = {
+  path: ModelPath;
+  /** The OpenAI request, already checked by `readGenerationRequest`; members that nobody knows are passed on. */
+  body: Record<string, unknown>;
+  /** Ends the generation: the iterator then throws the signal's reason, and the model is free for the next one. */
+  signal: AbortSignal;
+};
+
+/**
+ * A server or library that runs models. `generate` throws `model-not-found`, `bad-request`, `upstream-unreachable`,
+ * `upstream-timeout` or `upstream-failed`; whatever it yielded before stands.
+ */
+export type Upstream = {
+  kind: "ollama" | "openai" | "embedded";
+  listModels(): Promise<UpstreamModel[]>;
+  generate(input: Generation): AsyncIterable<UpstreamEvent>;
+  close(): Promise<void>;
+};
