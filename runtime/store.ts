@@ -1,0 +1,221 @@
+// Owns the SQLite file that one actor keeps its truth in: durable, versioned, one writer, many works a commit.
+import { closeSync, openSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { backup, DatabaseSync } from "node:sqlite";
+import { InfernetError } from "../protocol/errors.ts";
+import { createPrivateFolder, draftOf, publishDraft, systemCode } from "./private-file.ts";
+import { lockFile } from "./store-lock.ts";
+
+export type Store = {
+  /** Read with it freely; write inside `transact` or `commitSoon`. */
+  db: DatabaseSync;
+  /** Runs `work` in one durable transaction (a savepoint when nested); what it throws undoes it. */
+  transact<T>(work: () => T): T;
+  /**
+   * Queues `work` for the commit that ends this turn of the event loop and resolves when that is durable. Works run in
+   * the order of their calls, before any later `transact`; one that throws is undone and rejected alone.
+   */
+  commitSoon(work: () => void): Promise<void>;
+  /** Writes a consistent copy while the store is in use; `bad-config` when the path is taken. */
+  backupTo(path: string): Promise<void>;
+  /** Commits what is queued and closes. Idempotent. */
+  close(): void;
+};
+
+type QueuedWork = { work: () => void; resolve: () => void; reject: (error: unknown) => void };
+
+const BUSY_TIMEOUT_MS = 5_000;
+const NEWEST_BROKEN_SQLITE = [3, 51, 2];
+
+/** SQLite up to 3.51.2 can lose commits when a WAL is reset while another connection reads. */
+export function hasWalResetBug(version: string): boolean {
+  const parts = version.split(".").map(Number);
+  for (const [index, broken] of NEWEST_BROKEN_SQLITE.entries()) {
+    const part = parts[index] ?? 0;
+    if (part !== broken) return part < broken;
+  }
+  return true;
+}
+
+/**
+ * Opens or creates the store at `path` and runs the migrations it has not seen. `exclusive` keeps other processes that
+ * ask for the same out (`store-locked`) until this one closes or dies. `store-unusable` tells why it cannot be used.
+ */
+export function openStore(
+  path: string,
+  migrations: readonly string[],
+  options: { exclusive?: boolean } = {},
+): Store {
+  refuseBrokenSqlite(process.versions.sqlite ?? "0");
+  const file = resolve(path);
+  createStoreFile(file);
+  const release = options.exclusive ? lockFile(`${file}.lock`, file) : () => {};
+  try {
+    const db = openDatabase(file);
+    try {
+      migrate(db, file, migrations);
+    } catch (error) {
+      db.close();
+      throw error;
+    }
+    return createStore(db, file, release);
+  } catch (error) {
+    release();
+    throw explainSqliteError(error, file);
+  }
+}
+
+function createStore(db: DatabaseSync, file: string, release: () => void): Store {
+  let queue: QueuedWork[] = [];
+
+  function inTransaction<T>(work: () => T): T {
+    const nested = db.isTransaction;
+    try {
+      db.exec(nested ? "SAVEPOINT work" : "BEGIN IMMEDIATE");
+      const result = work();
+      if (result instanceof Promise) throw new TypeError("a transaction's work cannot wait");
+      db.exec(nested ? "RELEASE work" : "COMMIT");
+      return result;
+    } catch (error) {
+      // SQLite itself may have ended the transaction, as it does when the disk is full.
+      if (db.isTransaction) db.exec(nested ? "ROLLBACK TO work; RELEASE work" : "ROLLBACK");
+      throw explainSqliteError(error, file);
+    }
+  }
+
+  function attempt(item: QueuedWork): { item: QueuedWork; error: unknown } | undefined {
+    try {
+      inTransaction(item.work);
+    } catch (error) {
+      // Without the transaction around it nothing of the group is left: the group fails, not the work.
+      if (!db.isTransaction) throw error;
+      return { item, error };
+    }
+  }
+
+  function flush(): void {
+    if (queue.length === 0 || db.isTransaction) return;
+    const group = queue;
+    queue = [];
+    try {
+      const failures = inTransaction(() => group.map(attempt).filter((outcome) => outcome !== undefined));
+      for (const { item, error } of failures) item.reject(error);
+      for (const item of group) item.resolve();
+    } catch (error) {
+      for (const item of group) item.reject(error);
+    }
+  }
+
+  return {
+    db,
+    transact(work) {
+      flush();
+      return inTransaction(work);
+    },
+    commitSoon(work) {
+      return new Promise((resolve, reject) => {
+        if (!db.isOpen) {
+          reject(new InfernetError("store-unusable", `${file} is closed`));
+          return;
+        }
+        if (queue.length === 0) setImmediate(flush);
+        queue.push({ work, resolve, reject });
+      });
+    },
+    async backupTo(path) {
+      flush();
+      await copyDatabase(db, resolve(path));
+    },
+    close() {
+      if (!db.isOpen) return;
+      flush();
+      db.close();
+      release();
+    },
+  };
+}
+
+async function copyDatabase(db: DatabaseSync, path: string): Promise<void> {
+  createPrivateFolder(dirname(path));
+  const draft = draftOf(path);
+  closeSync(openSync(draft, "wx", 0o600));
+  try {
+    await backup(db, draft);
+  } catch (error) {
+    throw explainSqliteError(error, path);
+  }
+  publishDraft(draft, path);
+}
+
+function refuseBrokenSqlite(version: string): void {
+  if (!hasWalResetBug(version)) return;
+  throw new InfernetError("store-unusable", `this Node.js brings SQLite ${version}, which can lose commits`, {
+    hint: "Use a Node.js release with SQLite 3.51.3 or newer, such as the current 24.",
+  });
+}
+
+function createStoreFile(file: string): void {
+  try {
+    createPrivateFolder(dirname(file));
+    closeSync(openSync(file, "wx", 0o600));
+  } catch (cause) {
+    // An existing file is not opened here: closing it would drop the locks that SQLite holds on it in this process.
+    if (systemCode(cause) === "EEXIST") return;
+    throw new InfernetError("store-unusable", `cannot create ${file}: ${systemCode(cause)}`, {
+      hint: "Choose a home folder that you can write to, by --home or INFERNET_HOME.",
+      cause,
+    });
+  }
+}
+
+function openDatabase(file: string): DatabaseSync {
+  const db = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS, enableForeignKeyConstraints: true });
+  try {
+    db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+function migrate(db: DatabaseSync, file: string, migrations: readonly string[]): void {
+  const version = () => Number(db.prepare("PRAGMA user_version").get()?.user_version);
+  if (version() === migrations.length) return;
+  db.exec("BEGIN IMMEDIATE");
+  try {
+    // Read again behind the write lock: another process may have migrated meanwhile.
+    const from = version();
+    if (from > migrations.length) {
+      throw new InfernetError("store-unusable", `${file} was written by a newer version of Infernet`, {
+        hint: "Update Infernet, or choose another home folder.",
+        data: { schema: from, known: migrations.length },
+      });
+    }
+    for (const migration of migrations.slice(from)) db.exec(migration);
+    db.exec(`PRAGMA user_version = ${migrations.length}`);
+    db.exec("COMMIT");
+  } catch (error) {
+    if (db.isTransaction) db.exec("ROLLBACK");
+    throw error;
+  }
+}
+
+const SQLITE_REASONS: Readonly<Record<number, { reason: string; hint: string }>> = {
+  5: { reason: "is busy", hint: "Another process is writing to it: wait for it, or stop it." },
+  8: { reason: "is read-only", hint: "Give yourself write access to the file and its folder." },
+  10: { reason: "cannot be read or written", hint: "Check the disk and its free space." },
+  11: { reason: "is damaged", hint: "Restore it from your last `infernet backup`." },
+  13: { reason: "cannot grow: the disk is full", hint: "Free some space on that disk, then start again." },
+  14: { reason: "cannot be opened", hint: "Check that the folder exists and that you can write to it." },
+  26: { reason: "is not an Infernet store", hint: "Choose another home folder, or move that file away." },
+};
+
+/** What SQLite says about the machine becomes `store-unusable`; what it says about a statement stays as it is. */
+function explainSqliteError(error: unknown, file: string): unknown {
+  const code = (error as { errcode?: unknown } | null)?.errcode;
+  // The low byte is the primary code; the rest only refines it.
+  const known = typeof code === "number" ? SQLITE_REASONS[code & 0xff] : undefined;
+  if (known === undefined) return error;
+  return new InfernetError("store-unusable", `${file} ${known.reason}`, { hint: known.hint, cause: error });
+}
