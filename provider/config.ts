@@ -1,0 +1,83 @@
+// Owns what an operator decides about a provider: where it listens, what it asks, and when it goes to the chain.
+import type { Prices } from "../protocol/price.ts";
+
+/** Blocks that must stand on a job's opening before it is served, by the requester's unconfirmed deposits in base units. */
+export type ConfirmationRule = {
+  /** Up to this exposure: `blocks` blocks after the opening's. */
+  latestUpTo: bigint;
+  blocks: number;
+  /** Up to this exposure the `safe` block; above it the `finalized` block. */
+  safeUpTo: bigint;
+};
+
+export type SettlementRule = {
+  /** `worth`: when it pays for its gas; `always`: at once, and jobs that cost nothing are refunded without being asked. */
+  when: "worth" | "always";
+  /** Settle when a job's unclaimed charge is at least this many times the transaction's fee. */
+  feeMultiple: bigint;
+  /** Pay out when what is earned is at least this many times the transaction's fee. */
+  payOutFeeMultiple: bigint;
+  /** Settle whatever the fee once the unclaimed charges of all jobs reach this, in base units. */
+  exposureCap: bigint;
+  /** USDC base units for one whole native token: what gas costs. */
+  nativeUsdPrice: bigint;
+  /** Seconds that a requester whose receipt is below the charge has to sign the rest after its job is over. */
+  topUpSeconds: number;
+  /** Pay out what is earned when the provider stops. */
+  payOutAtStop: boolean;
+};
+
+export type ProviderConfig = {
+  listen: { host: string; port: number };
+  /** The URL that the Registry lists and offers repeat. */
+  endpoint: string;
+  /** USDC base units per 1,000,000 tokens, by model name; `default` for models without their own. */
+  prices: { default: Prices; byModel: Readonly<Record<string, Prices>> };
+  chunkTokens: number;
+  receiptTimeoutSeconds: number;
+  maxCompletionTokens: number;
+  longestRequestSeconds: number;
+  minDeposit: bigint;
+  openingFee: bigint;
+  /** Requests that run at the same time. */
+  capacity: number;
+  offerLifeSeconds: number;
+  confirmations: ConfirmationRule;
+  settle: SettlementRule;
+  /** Milliseconds between looks at the chain. */
+  pollMs: number;
+  /** Seconds that running streams have to end when the provider stops. */
+  stopGraceSeconds: number;
+};
+
+/** Everything but the address to listen on and the endpoint: the defaults for a chain whose gas costs real money. */
+export const PROVIDER_DEFAULTS: Omit<ProviderConfig, "listen" | "endpoint"> = {
+  prices: { default: { inputPrice: 50_000n, outputPrice: 200_000n }, byModel: {} },
+  chunkTokens: 64,
+  receiptTimeoutSeconds: 30,
+  maxCompletionTokens: 1024,
+  longestRequestSeconds: 600,
+  minDeposit: 1_000n,
+  openingFee: 0n,
+  capacity: 4,
+  offerLifeSeconds: 3600,
+  confirmations: { latestUpTo: 1_000_000n, blocks: 1, safeUpTo: 50_000_000n },
+  settle: {
+    when: "worth",
+    feeMultiple: 20n,
+    payOutFeeMultiple: 50n,
+    exposureCap: 5_000_000n,
+    nativeUsdPrice: 3_000_000_000n,
+    topUpSeconds: 10,
+    payOutAtStop: false,
+  },
+  pollMs: 2_000,
+  stopGraceSeconds: 20,
+};
+
+/** What changes on a local chain, which mines at once and whose gas is free: everything goes to the chain at once. */
+export const LOCAL_CHAIN_DEFAULTS: Pick<ProviderConfig, "confirmations" | "settle" | "pollMs"> = {
+  confirmations: { latestUpTo: 1n << 62n, blocks: 0, safeUpTo: 1n << 62n },
+  settle: { ...PROVIDER_DEFAULTS.settle, when: "always", topUpSeconds: 2, payOutAtStop: true },
+  pollMs: 250,
+};
