@@ -19,6 +19,6 @@ export default defineConfig({
   paths: { tests: { mocha: "test/contracts", solidity: "test/contracts" } },
   test: {
     mocha: { timeout: 60_000 },
-    solidity: { fuzz: { runs: 256, seed: "0x1234" }, invariant: { runs: 64, depth: 50 } },
+    solidity: { fuzz: { runs: 256, seed: "0x1234" }, invariant: { runs: 64, depth: 50, failOnRevert: true } },
   },
 });

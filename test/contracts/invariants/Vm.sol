@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.33;
+
+/// @notice The part of the test machine's cheat codes that these tests use.
+interface Vm {
+    function warp(uint256 timestamp) external;
+    function prank(address caller) external;
+    function addr(uint256 key) external pure returns (address);
+    function sign(uint256 key, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
+    function assume(bool condition) external pure;
+}
+
+Vm constant VM = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
+
+/// @notice What fails a test, with the words that say which rule broke.
+error RuleBroken(string rule);
+
+function check(bool condition, string memory rule) pure {
+    if (!condition) revert RuleBroken(rule);
+}
+
+/// @notice `value` folded into [low, high].
+function within(uint256 value, uint256 low, uint256 high) pure returns (uint256) {
+    return low + (value % (high - low + 1));
+}
