@@ -24,8 +24,8 @@ export async function loadOrCreateCertificate(folder: string, hostnames: string[
   if (keyPem === undefined && certificatePem !== undefined) throw badPair(folder);
   const made = await generate(hostnames, keyPem);
   // The key goes first: a crash before the certificate is written keeps the identity that offers may have named.
-  if (keyPem === undefined) createPrivateFile(keyPath, made.keyPem);
-  createPrivateFile(certificatePath, made.certificatePem);
+  if (keyPem === undefined) await createPrivateFile(keyPath, made.keyPem);
+  await createPrivateFile(certificatePath, made.certificatePem);
   return checkPair(folder, made.keyPem, made.certificatePem);
 }
 

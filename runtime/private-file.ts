@@ -1,6 +1,5 @@
 // Owns how files that nobody else may read come into being: mode 0600, in one step, never over an older file.
 import {
-  chmodSync,
   closeSync,
   fsyncSync,
   linkSync,
@@ -14,7 +13,7 @@ import {
 import { dirname } from "node:path";
 import { InfernetError } from "../protocol/errors.ts";
 
-/** The system's code of a failed call, such as "ENOENT". */
+/** The code of a failed system call, such as "ENOENT". */
 export function systemCode(error: unknown): string | undefined {
   const code = (error as NodeJS.ErrnoException | null)?.code;
   return typeof code === "string" ? code : undefined;
@@ -25,41 +24,45 @@ export function createPrivateFolder(folder: string): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
 }
 
-/** Writes a new private file that is whole or absent, whatever happens meanwhile. `bad-config` when it exists. */
-export function createPrivateFile(path: string, contents: string): void {
-  createPrivateFolder(dirname(path));
-  const draft = draftOf(path);
-  const descriptor = openSync(draft, "wx", 0o600);
+/**
+ * Makes a new private file that is whole or absent, whatever happens meanwhile: from a text, or from what `fill` writes
+ * into the empty draft at the path it is given. `bad-config` when the name is taken or cannot be written.
+ */
+export async function createPrivateFile(
+  path: string,
+  contents: string | ((draft: string) => Promise<unknown>),
+): Promise<void> {
+  const draft = `${path}.${process.pid}-${Date.now().toString(36)}.draft`;
   try {
-    writeFileSync(descriptor, contents);
-  } finally {
-    closeSync(descriptor);
-  }
-  publishDraft(draft, path);
-}
-
-/** A name beside `path` that nobody else uses. */
-export function draftOf(path: string): string {
-  return `${path}.${process.pid}-${Date.now().toString(36)}.draft`;
-}
-
-/** Gives a finished draft its name, durably; the draft is gone afterwards. `bad-config` when the name is taken. */
-export function publishDraft(draft: string, path: string): void {
-  try {
-    chmodSync(draft, 0o600);
-    syncToDisk(draft);
-    // A link, unlike a rename, fails when the name is taken: two writers cannot overwrite each other.
-    linkSync(draft, path);
+    createPrivateFolder(dirname(path));
+    writeFileSync(draft, typeof contents === "string" ? contents : "", { mode: 0o600, flag: "wx" });
+    try {
+      if (typeof contents !== "string") await contents(draft);
+      syncToDisk(draft);
+      // A link, unlike a rename, fails when the name is taken: two writers cannot overwrite each other.
+      linkSync(draft, path);
+    } finally {
+      rmSync(draft, { force: true });
+    }
+    if (process.platform !== "win32") syncToDisk(dirname(path));
   } catch (cause) {
-    if (systemCode(cause) !== "EEXIST") throw cause;
-    throw new InfernetError("bad-config", `${path} exists and is not overwritten`, {
+    throw explainWriteError(cause, path);
+  }
+}
+
+function explainWriteError(cause: unknown, path: string): unknown {
+  const { code, syscall } = cause as NodeJS.ErrnoException;
+  if (code === "EEXIST" && syscall === "link") {
+    return new InfernetError("bad-config", `${path} exists and is not overwritten`, {
       hint: "Choose another path, or move that file away first.",
       cause,
     });
-  } finally {
-    rmSync(draft, { force: true });
   }
-  if (process.platform !== "win32") syncToDisk(dirname(path));
+  if (syscall === undefined) return cause;
+  return new InfernetError("bad-config", `cannot write ${path}: ${code}`, {
+    hint: "Choose a folder that you can write to, on a disk with free space.",
+    cause,
+  });
 }
 
 /** The text of a private file, undefined when there is none. `bad-config` when others on this machine can read it. */

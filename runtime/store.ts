@@ -1,9 +1,9 @@
 // Owns the SQLite file that one actor keeps its truth in: durable, versioned, one writer, many works a commit.
-import { closeSync, openSync } from "node:fs";
+import { closeSync, existsSync, openSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { backup, DatabaseSync } from "node:sqlite";
 import { InfernetError } from "../protocol/errors.ts";
-import { createPrivateFolder, draftOf, publishDraft, systemCode } from "./private-file.ts";
+import { createPrivateFile, createPrivateFolder, systemCode } from "./private-file.ts";
 import { lockFile } from "./store-lock.ts";
 
 export type Store = {
@@ -124,7 +124,10 @@ function createStore(db: DatabaseSync, file: string, release: () => void): Store
     },
     async backupTo(path) {
       flush();
-      await copyDatabase(db, resolve(path));
+      const copy = resolve(path);
+      await createPrivateFile(copy, (draft) => backup(db, draft)).catch((error) => {
+        throw explainSqliteError(error, copy);
+      });
     },
     close() {
       if (!db.isOpen) return;
@@ -133,18 +136,6 @@ function createStore(db: DatabaseSync, file: string, release: () => void): Store
       release();
     },
   };
-}
-
-async function copyDatabase(db: DatabaseSync, path: string): Promise<void> {
-  createPrivateFolder(dirname(path));
-  const draft = draftOf(path);
-  closeSync(openSync(draft, "wx", 0o600));
-  try {
-    await backup(db, draft);
-  } catch (error) {
-    throw explainSqliteError(error, path);
-  }
-  publishDraft(draft, path);
 }
 
 function refuseBrokenSqlite(version: string): void {
@@ -157,12 +148,11 @@ function refuseBrokenSqlite(version: string): void {
 function createStoreFile(file: string): void {
   try {
     createPrivateFolder(dirname(file));
-    closeSync(openSync(file, "wx", 0o600));
-  } catch (cause) {
     // An existing file is not opened here: closing it would drop the locks that SQLite holds on it in this process.
-    if (systemCode(cause) === "EEXIST") return;
+    if (!existsSync(file)) closeSync(openSync(file, "a", 0o600));
+  } catch (cause) {
     throw new InfernetError("store-unusable", `cannot create ${file}: ${systemCode(cause)}`, {
-      hint: "Choose a home folder that you can write to, by --home or INFERNET_HOME.",
+      hint: "Choose a home folder that you can write to, with INFERNET_HOME.",
       cause,
     });
   }

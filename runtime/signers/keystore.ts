@@ -18,7 +18,10 @@ export async function saveKey(
   const { encryptKeystoreJson } = await loadKeystoreCode();
   const account = { address: addressOf(privateKey), privateKey };
   const scryptCost = { N: options.scryptN ?? SCRYPT_N };
-  createPrivateFile(path, `${await encryptKeystoreJson(account, passphrase, { scrypt: scryptCost })}\n`);
+  await createPrivateFile(
+    path,
+    `${await encryptKeystoreJson(account, passphrase, { scrypt: scryptCost })}\n`,
+  );
 }
 
 /** The private key in a key file. `wallet-missing`, `wrong-passphrase`, `bad-config`. */
