@@ -1,6 +1,6 @@
 // Owns what a provider tells while it works: the union of its events and the hub that hands them to screens and logs.
 import type { Address, Hex } from "../protocol/bytes.ts";
-import type { ErrorCode } from "../protocol/errors.ts";
+import { type ErrorCode, InfernetError } from "../protocol/errors.ts";
 import type { TokenCounts } from "../protocol/price.ts";
 
 /** Amounts in USDC base units. An event is told only after what it tells is durable. */
@@ -55,4 +55,11 @@ export function createEventHub(onListenerError: (error: unknown) => void): Event
       return () => listeners.delete(listener);
     },
   };
+}
+
+/** The event that tells an error; a code of "bug" stands for what no user should meet. */
+export function errorEvent(error: unknown, jobId: Hex | null): ProviderEvent {
+  const code = error instanceof InfernetError ? error.code : "bug";
+  const message = error instanceof Error ? error.message : String(error);
+  return { type: "error", code, message, jobId };
 }

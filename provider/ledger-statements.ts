@@ -5,7 +5,7 @@ import { readingBigInts } from "./ledger-rows.ts";
 /** Every statement that the job ledger runs. Amounts and the receipt only rise; an ended request never changes. */
 export function prepareLedgerStatements(db: DatabaseSync) {
   const read = (text: string) => readingBigInts(db.prepare(text));
-  const write = (text: string) => db.prepare(text);
+  const plain = (text: string) => db.prepare(text);
   return {
     job: read("SELECT * FROM jobs WHERE job_id = ?"),
     request: read("SELECT * FROM requests WHERE request_id = ?"),
@@ -14,37 +14,37 @@ export function prepareLedgerStatements(db: DatabaseSync) {
     reserved: read(
       "SELECT COALESCE(SUM(reserved), 0) AS reserved FROM requests WHERE job_id = ? AND status = 'running'",
     ),
-    bindTerms: write(
+    bindTerms: plain(
       "UPDATE jobs SET salt = ?, offer_hash = ?, request_hash = ? WHERE job_id = ? AND salt IS NULL",
     ),
-    raiseReceipt: write(`
+    raiseReceipt: plain(`
       UPDATE jobs SET receipt_amount = $amount, receipt_transcript = $transcript, receipt_signature = $signature
       WHERE job_id = $jobId AND state <> 'closed' AND (receipt_amount IS NULL OR receipt_amount < $amount)`),
-    startRequest: write(`
+    startRequest: plain(`
       INSERT INTO requests (request_id, job_id, model, model_digest, path, input_price, output_price,
         prompt_text_bytes, status, reserved, transcript)
       VALUES ($requestId, $jobId, $model, $modelDigest, $path, $inputPrice, $outputPrice,
         $promptTextBytes, 'running', $reserved, $requestId)`),
-    reserve: write("UPDATE requests SET reserved = ? WHERE request_id = ? AND status = 'running'"),
-    keepPayload: write("INSERT INTO payloads (request_id, event_id, payload) VALUES (?, ?, ?)"),
-    release: write(`
+    reserve: plain("UPDATE requests SET reserved = ? WHERE request_id = ? AND status = 'running'"),
+    keepPayload: plain("INSERT INTO payloads (request_id, event_id, payload) VALUES (?, ?, ?)"),
+    release: plain(`
       UPDATE requests SET prompt_tokens = ?, completion_tokens = ?, last_event_id = ?, transcript = ?
       WHERE request_id = ? AND status = 'running'`),
-    endRequest: write(`
+    endRequest: plain(`
       UPDATE requests SET status = 'ended', reserved = 0, prompt_tokens = $promptTokens,
         completion_tokens = $completionTokens, estimated = $estimated, delivery = $delivery, end_reason = $reason,
         ended_at = $now
       WHERE request_id = $requestId AND status = 'running'`),
-    setCharge: write("UPDATE jobs SET charge = ? WHERE job_id = ?"),
-    finishJob: write(
+    setCharge: plain("UPDATE jobs SET charge = ? WHERE job_id = ?"),
+    finishJob: plain(
       "UPDATE jobs SET state = 'settling', over_since = ? WHERE job_id = ? AND state IN ('seen', 'funded')",
     ),
-    payloadsAfter: write(
+    payloadsAfter: plain(
       "SELECT event_id AS id, payload FROM payloads WHERE request_id = ? AND event_id > ? ORDER BY event_id",
     ),
-    forgetPayloads: write(`
+    forgetPayloads: plain(`
       DELETE FROM payloads WHERE request_id IN
         (SELECT request_id FROM requests WHERE replayable = 1 AND ended_at < ?)`),
-    markForgotten: write("UPDATE requests SET replayable = 0 WHERE replayable = 1 AND ended_at < ?"),
+    markForgotten: plain("UPDATE requests SET replayable = 0 WHERE replayable = 1 AND ended_at < ?"),
   };
 }

@@ -1,0 +1,162 @@
+// Owns which jobs this node serves: follows the chain, records what opens and closes, and confirms what is funded.
+import type { Block, Chain } from "../chain/chain.ts";
+import { type EventBatch, followEvents, type OpenedEvent } from "../chain/events.ts";
+import type { Address, Hex } from "../protocol/bytes.ts";
+import { InfernetError } from "../protocol/errors.ts";
+import { checkBeforeMargin, checkFunded, checkTerms } from "../protocol/funding.ts";
+import type { JobTerms } from "../protocol/job.ts";
+import type { Offer } from "../protocol/offer.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { findTaggedBlock } from "./block-depth.ts";
+import type { ConfirmationRule } from "./config.ts";
+import { type EventHub, errorEvent } from "./events.ts";
+import type { JobLedger } from "./job-ledger.ts";
+import type { LedgerJob } from "./ledger-rows.ts";
+import type { Opening, OpeningLedger } from "./opening-ledger.ts";
+
+const ZERO_ADDRESS: Address = `0x${"00".repeat(20)}`;
+/** What a requester is told to wait before it asks again. */
+const RETRY_SECONDS = { latest: 2, safe: 12, finalized: 60 };
+
+export type IntakeDependencies = {
+  chain: Chain;
+  ledger: JobLedger;
+  openings: OpeningLedger;
+  node: Address;
+  rule: ConfirmationRule;
+  pollMs: number;
+  clock: Clock;
+  events: EventHub;
+  /** Called after each reading of the chain is durable. */
+  onHead(head: Block): void;
+};
+
+export type Intake = {
+  /**
+   * The job, once it pays this node under these terms and this offer. Throws `job-not-found`, `request-mismatch`,
+   * `job-unconfirmed` (with `retryAfterSeconds`), `job-not-funded`, `job-closed` or `job-expired`.
+   */
+  ensureFunded(jobId: Hex, terms: JobTerms, offer: Offer): Promise<LedgerJob>;
+  /** Reads the chain up to its head of now. */
+  poke(): Promise<void>;
+  stop(): Promise<void>;
+};
+
+/** Starts to follow the chain from the ledger's cursor. */
+export function startIntake(deps: IntakeDependencies): Intake {
+  const { chain, ledger, openings, node, events } = deps;
+  const abort = new AbortController();
+  let head: Block | undefined;
+
+  const follower = followEvents(chain, {
+    from: openings.cursors()[0] ?? null,
+    recentCursors: () => openings.cursors(),
+    node,
+    pollMs: deps.pollMs,
+    signal: abort.signal,
+    async onBatch(batch) {
+      await recordBatch(deps, batch);
+      head = batch.head;
+      deps.onHead(batch.head);
+    },
+    onError: (error) => events.emit(errorEvent(error, null)),
+  });
+
+  async function findSeen(jobId: Hex): Promise<LedgerJob> {
+    const known = ledger.findJob(jobId);
+    if (known && !known.undone) return known;
+    await follower.poke();
+    const job = ledger.findJob(jobId);
+    if (!job) {
+      throw new InfernetError("job-not-found", "no such job on the chain yet", {
+        hint: "If its opening was just sent, try again when it is mined.",
+        data: { retryAfterSeconds: RETRY_SECONDS.latest },
+      });
+    }
+    if (job.undone) throw unconfirmed("a reorganisation of the chain undid the job's opening", "latest");
+    return job;
+  }
+
+  return {
+    async ensureFunded(jobId, terms, offer) {
+      const job = await findSeen(jobId);
+      checkTerms(job.job, terms);
+      if (job.state === "closed" || job.state === "settling")
+        throw new InfernetError("job-closed", "the job is over");
+      if (job.state === "refused")
+        throw new InfernetError("job-not-funded", "the job does not pay this node; its deposit goes back");
+      if (job.state === "seen") await confirm(deps, job, offer);
+      head ??= await chain.getBlock("latest");
+      checkBeforeMargin(job, head.timestamp);
+      return ledger.findJob(jobId)!;
+    },
+    poke: () => follower.poke(),
+    async stop() {
+      abort.abort();
+      await follower.done;
+    },
+  };
+}
+
+async function recordBatch(deps: IntakeDependencies, batch: EventBatch): Promise<void> {
+  const opened = batch.events.filter((event) => event.kind === "opened" && event.job.node === deps.node);
+  const openings = await Promise.all(opened.map((event) => readOpening(deps.chain, event as OpenedEvent)));
+  const closings = batch.events.flatMap((event) =>
+    event.kind === "settled" || event.kind === "refunded" ? [{ jobId: event.jobId, block: event.block }] : [],
+  );
+  const { undone, cursor } = batch;
+  for (const jobId of deps.openings.record({ undone, openings, closings, cursor })) {
+    const message = "a reorganisation of the chain undid the opening of a job that was served";
+    deps.events.emit({ type: "error", code: "job-unconfirmed", message, jobId });
+  }
+}
+
+async function readOpening(chain: Chain, event: OpenedEvent): Promise<Opening> {
+  const listing = await chain.getNode(event.job.node, event.block);
+  return { event, registeredPayee: listing?.payee ?? ZERO_ADDRESS };
+}
+
+/** Confirms a seen job at the depth that its requester's exposure asks for, or refuses it. */
+async function confirm(deps: IntakeDependencies, job: LedgerJob, offer: Offer): Promise<void> {
+  const { chain, openings, ledger, clock, events } = deps;
+  const { jobId } = job;
+  const block = await confirmedBlock(deps, job);
+  const [state, latest] = await Promise.all([
+    chain.getJobState(jobId, block.number),
+    chain.getBlock("latest"),
+  ]);
+  if (state.status === "none")
+    throw unconfirmed("the job is not on the chain at the confirmed block", "latest");
+  try {
+    checkFunded(job, state, offer, latest.timestamp);
+  } catch (error) {
+    if (!(error instanceof InfernetError)) throw error;
+    if (error.code === "job-expired") ledger.finishJob(jobId);
+    if (error.code === "job-not-funded" && openings.refuse(jobId, clock.nowSeconds())) {
+      events.emit({ type: "refused", jobId, code: error.code, reason: error.message });
+      events.emit({ type: "jobOver", jobId });
+    }
+    throw error;
+  }
+  openings.confirm(jobId, block.number);
+  events.emit({ type: "jobFunded", jobId, requester: job.job.requester, deposit: job.deposit });
+}
+
+/** The block that the job's state is re-read at: the deeper, the more a reorg could take of this requester's deposits. */
+async function confirmedBlock({ chain, openings, rule }: IntakeDependencies, job: LedgerJob): Promise<Block> {
+  const final = await findTaggedBlock(chain, "finalized");
+  const exposure = openings.depositsOpenedAfter(job.job.requester, final?.number ?? -1);
+  const depth = exposure <= rule.latestUpTo ? "latest" : exposure <= rule.safeUpTo ? "safe" : "finalized";
+  const needed = job.openedBlock + (depth === "latest" ? rule.blocks : 0);
+  const block = depth === "finalized" ? final : await findTaggedBlock(chain, depth);
+  if (block && block.number >= needed) return block;
+  throw unconfirmed(`the job's opening is not yet in a ${depth} block that is deep enough`, depth);
+}
+
+function unconfirmed(message: string, depth: keyof typeof RETRY_SECONDS): InfernetError {
+  const retryAfterSeconds = RETRY_SECONDS[depth];
+  return new InfernetError("job-unconfirmed", message, {
+    hint: `Ask again in ${retryAfterSeconds} s.`,
+    data: { retryAfterSeconds },
+  });
+}
