@@ -1,5 +1,4 @@
 // Owns where passphrases come from: environment, file or prompt; never a flag, which other users of a machine can read.
-import { readFile } from "node:fs/promises";
 import { InfernetError } from "../protocol/errors.ts";
 import type { Prompter } from "./prompting.ts";
 
@@ -35,24 +34,10 @@ export async function choosePassphrase(sources: PassphraseSources, what: string)
 }
 
 async function givenPassphrase(env: NodeJS.ProcessEnv): Promise<string | undefined> {
-  const { INFERNET_PASSPHRASE: direct, INFERNET_PASSPHRASE_FILE: path } = env;
-  if (direct !== undefined) return requireSome(direct, "INFERNET_PASSPHRASE");
-  if (path === undefined) return undefined;
-  try {
-    // The line break at the end of a file is the editor's, not the passphrase's.
-    return requireSome((await readFile(path, "utf8")).replace(/\r?\n$/, ""), path);
-  } catch (cause) {
-    if (cause instanceof InfernetError) throw cause;
-    throw new InfernetError("bad-config", `the passphrase file ${path} cannot be read`, {
-      cause,
-      hint: "Set INFERNET_PASSPHRASE_FILE to a file that this user may read.",
-    });
-  }
-}
-
-function requireSome(passphrase: string, source: string): string {
-  if (passphrase !== "") return passphrase;
-  throw new InfernetError("bad-config", `the passphrase in ${source} is empty`, {
+  const { readPassphraseSource } = await import("../runtime/config.ts");
+  const given = readPassphraseSource(env);
+  if (given !== "") return given;
+  throw new InfernetError("bad-config", `the passphrase in ${env.INFERNET_PASSPHRASE_FILE} is empty`, {
     hint: `Set ${VARIABLES}.`,
   });
 }

@@ -6,7 +6,7 @@ import { expect } from "chai";
 import prompts from "prompts";
 import { choosePassphrase, readPassphrase } from "../../cli/passphrase.ts";
 import { createPrompter } from "../../cli/prompting.ts";
-import { InfernetError } from "../../protocol/errors.ts";
+import type { InfernetError } from "../../protocol/errors.ts";
 
 const sources = (env: NodeJS.ProcessEnv, canAsk = false) => ({
   env,
@@ -16,7 +16,7 @@ const sources = (env: NodeJS.ProcessEnv, canAsk = false) => ({
 async function codeOf(work: Promise<unknown>): Promise<string> {
   return work.then(
     () => "none",
-    (error) => (error instanceof InfernetError ? error.code : "bug"),
+    (error: InfernetError) => error.code,
   );
 }
 
@@ -40,18 +40,19 @@ describe("passphrase", () => {
   it("is an error that names the variables when there is neither, nor a terminal", async () => {
     for (const ask of [readPassphrase, choosePassphrase]) {
       const error = await ask(sources({}), "the wallet key").catch((thrown) => thrown);
-      expect(error).to.be.instanceOf(InfernetError);
+      expect(error.code).to.equal("bad-config");
       expect(error.hint).to.contain("INFERNET_PASSPHRASE_FILE");
       expect(error.exitCode).to.equal(2);
     }
   });
 
-  it("is an error when it is empty or its file cannot be read", async () => {
-    expect(await codeOf(readPassphrase(sources({ INFERNET_PASSPHRASE: "" }), "a key"))).to.equal(
-      "bad-config",
-    );
-    const nowhere = { INFERNET_PASSPHRASE_FILE: join(folder, "nowhere") };
-    expect(await codeOf(readPassphrase(sources(nowhere), "a key"))).to.equal("bad-config");
+  it("is an error when its file is empty or cannot be read", async () => {
+    const empty = join(folder, "empty");
+    await writeFile(empty, "\n");
+    for (const path of [empty, join(folder, "nowhere")]) {
+      const reading = readPassphrase(sources({ INFERNET_PASSPHRASE_FILE: path }), "a key");
+      expect(await codeOf(reading), path).to.equal("bad-config");
+    }
   });
 
   it("is asked for in a terminal, a new one twice", async () => {

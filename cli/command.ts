@@ -1,0 +1,56 @@
+// Owns the shape that every command has, and how one is hung into commander.
+import type { Argument, Command, Option } from "commander";
+import type { Context } from "./context.ts";
+import type { Style } from "./output.ts";
+
+/** What a command is: its words, its options, what it does, and how its result reads to a person. */
+export type CommandSpec<Options extends object, Result extends object | undefined> = {
+  name: string;
+  summary: string;
+  arguments?: readonly Argument[];
+  options?: readonly Option[];
+  /** Command lines that work, without the leading `infernet`. */
+  examples: readonly string[];
+  /** True when `run` itself ends after `context.signal` aborts, because it has something to put in order first. */
+  cleansUp?: boolean;
+  /** Does the work. Arguments arrive among the options, under their names. An undefined result prints nothing. */
+  run(context: Context, options: Options): Promise<Result>;
+  render(result: NonNullable<Result>, style: Style): string;
+};
+
+/** Starts the action of a parsed command; `main` gives one that knows terminal and process. */
+export type Launch = (
+  globals: Record<string, unknown>,
+  act: (context: Context) => Promise<void>,
+  cleansUp: boolean,
+) => Promise<void>;
+
+/** Adds a command below `parent`. */
+export function addCommand<Options extends object, Result extends object | undefined>(
+  parent: Command,
+  spec: CommandSpec<Options, Result>,
+  launch: Launch,
+): void {
+  const command = parent.command(spec.name).summary(spec.summary).description(spec.summary);
+  for (const argument of spec.arguments ?? []) command.addArgument(argument);
+  for (const option of spec.options ?? []) command.addOption(option);
+  command.addHelpText("after", formatExamples(spec.examples));
+  command.action(async () => {
+    const named = command.registeredArguments.map((argument, index) => [
+      argument.name(),
+      command.processedArgs[index],
+    ]);
+    // What commander parsed has exactly the shape that the spec's own options and arguments give it.
+    const options = { ...command.opts(), ...Object.fromEntries(named) } as Options;
+    const act = async (context: Context) => {
+      const result = await spec.run(context, options);
+      if (result) context.output.result(result, (style) => spec.render(result, style));
+    };
+    await launch(command.optsWithGlobals(), act, spec.cleansUp ?? false);
+  });
+}
+
+/** The EXAMPLE section of a help text. */
+export function formatExamples(examples: readonly string[]): string {
+  return `\nEXAMPLE${examples.map((example) => `\n  $ infernet ${example}`).join("")}`;
+}

@@ -1,0 +1,85 @@
+// Owns what every command is given: output, questions, settings, and the chain, each loaded when first asked for.
+import type { Chain, ChainOptions } from "../chain/chain.ts";
+import type { Config } from "../runtime/config.ts";
+import type { Log, LogLevel } from "../runtime/logger.ts";
+import type { Output } from "./output.ts";
+import { createPrompter, type Prompter } from "./prompting.ts";
+import type { Terminal } from "./terminal.ts";
+
+export type Context = {
+  readonly output: Output;
+  readonly prompter: Prompter;
+  readonly terminal: Terminal;
+  /** Aborts with `interrupted` when a person or a closed pipe ends the command. */
+  readonly signal: AbortSignal;
+  config(): Promise<Config>;
+  /** The log on stderr, of `level` unless a setting says another. */
+  log(level: LogLevel): Promise<Log>;
+  /** The chain of the settings, with the contracts on it. Throws `chain-unreachable`, `wrong-chain`, `no-deployment`. */
+  chain(): Promise<Chain>;
+  /** Has something closed when the command ends, last first. */
+  atEnd(close: () => unknown): void;
+};
+
+/** A local chain's contracts are found where ignition puts them; those of a real chain only where a setting says. */
+const LOCAL_CHAIN_ID = 31_337;
+const LOCAL_DEPLOYMENTS = "ignition/deployments";
+
+export type ContextParts = Pick<Context, "output" | "terminal" | "signal"> & {
+  /** The global flags that were given. */
+  flags: Partial<Config>;
+};
+
+export function createContext(parts: ContextParts): Context & { close(): Promise<void> } {
+  const { flags, terminal } = parts;
+  const closers: (() => unknown)[] = [];
+  const config = once(async () => {
+    const { loadConfig } = await import("../runtime/config.ts");
+    return loadConfig(flags, terminal.env);
+  });
+  return {
+    output: parts.output,
+    terminal,
+    signal: parts.signal,
+    prompter: createPrompter(terminal),
+    config,
+    async log(level) {
+      const [{ createLogger }, { loadConfig }] = await Promise.all([
+        import("../runtime/logger.ts"),
+        import("../runtime/config.ts"),
+      ]);
+      const { logLevel } = loadConfig(flags, terminal.env, { logLevel: level });
+      return createLogger({ level: logLevel, destination: terminal.stderr });
+    },
+    chain: once(async () => {
+      const { openChain } = await import("../chain/chain.ts");
+      const chain = await openChain(chainOptionsOf(await config()));
+      closers.push(() => chain.close());
+      return chain;
+    }),
+    atEnd: (close) => void closers.push(close),
+    async close() {
+      for (const close of closers.splice(0).reverse()) await close();
+    },
+  };
+}
+
+function chainOptionsOf(config: Config): ChainOptions {
+  const { rpcUrl, chainId, registry, escrow, usdc } = config;
+  const named = Object.entries({ registry, escrow, usdc }).filter(([, address]) => address !== undefined);
+  const folder = config.deploymentFolder ?? (chainId === LOCAL_CHAIN_ID ? LOCAL_DEPLOYMENTS : undefined);
+  return {
+    rpcUrl,
+    chainId,
+    sources: { override: Object.fromEntries(named), ...(folder ? { ignitionFolder: folder } : {}) },
+  };
+}
+
+/** The same promise at every call. */
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}

@@ -1,0 +1,121 @@
+// Owns the whole command line: which commands there are, how one is launched, and what an ending means as exit code.
+import { Command, CommanderError } from "commander";
+import packageJson from "../package.json" with { type: "json" };
+import { InfernetError } from "../protocol/errors.ts";
+import { addCommand, formatExamples, type Launch } from "./command.ts";
+import { modelsCommand } from "./commands/models.ts";
+import { showCommand } from "./commands/node/show.ts";
+import { nodesCommand } from "./commands/nodes.ts";
+import { addressCommand } from "./commands/wallet/address.ts";
+import { balanceCommand } from "./commands/wallet/balance.ts";
+import { createCommand } from "./commands/wallet/create.ts";
+import { depositCommand } from "./commands/wallet/deposit.ts";
+import { withdrawCommand } from "./commands/wallet/withdraw.ts";
+import { createContext } from "./context.ts";
+import { addGlobalFlags, configFlagsOf, speechFlagsOf } from "./global-flags.ts";
+import { createOutput } from "./output.ts";
+import { type Terminal, watchForEnding } from "./terminal.ts";
+
+const EXAMPLES = [
+  "models --search llama",
+  'job submit --model llama3.2:1b --prompt "Why is the sky blue?" --max-usdc 0.01',
+  "register && infernet worker",
+];
+
+/** Runs one command line and returns its exit code. Writes to the terminal's streams only. */
+export async function runProgram(argv: readonly string[], terminal: Terminal): Promise<number> {
+  let exitCode = 0;
+  const launch: Launch = async (globals, act, cleansUp) => {
+    exitCode = await launchCommand(terminal, globals, act, cleansUp);
+  };
+  const program = buildProgram(terminal, launch);
+  try {
+    await program.parseAsync(argv.length === 0 ? ["--help"] : argv, { from: "user" });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return 0;
+    const speech = { json: argv.includes("--json"), quiet: false };
+    return createOutput({ ...terminal, ...speech }).fail(usageErrorOf(error, argv, program));
+  }
+}
+
+function buildProgram(terminal: Terminal, launch: Launch): Command {
+  const program = new Command("infernet")
+    .description(
+      "Sell LLM inference from your own computer for USDC, and buy it with no account and no API key.",
+    )
+    .version(packageJson.version, "--version", "print the version")
+    .helpOption("-h, --help", "show this help")
+    .helpCommand(false)
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut: (text) => void terminal.stdout.write(text),
+      // A usage error is told once, by `usageErrorOf`, in the form that --json asks for.
+      writeErr: () => {},
+    })
+    .exitOverride()
+    .addHelpText("after", formatExamples(EXAMPLES));
+  addGlobalFlags(program);
+
+  addCommand(program, nodesCommand, launch);
+  addCommand(program, modelsCommand, launch);
+
+  const wallet = program.command("wallet").description("The key that pays: address, balances, deposits");
+  addCommand(wallet, createCommand, launch);
+  addCommand(wallet, addressCommand, launch);
+  addCommand(wallet, balanceCommand, launch);
+  addCommand(wallet, depositCommand, launch);
+  addCommand(wallet, withdrawCommand, launch);
+
+  const node = program.command("node").description("The node that sells: its entry in the Registry");
+  addCommand(node, showCommand, launch);
+  return program;
+}
+
+async function launchCommand(
+  terminal: Terminal,
+  globals: Record<string, unknown>,
+  act: Parameters<Launch>[1],
+  cleansUp: boolean,
+): Promise<number> {
+  const output = createOutput({ ...terminal, ...speechFlagsOf(globals) });
+  const ending = watchForEnding(terminal);
+  const { signal } = ending;
+  const context = createContext({ output, terminal, signal, flags: configFlagsOf(globals) });
+  try {
+    const work = act(context);
+    await (cleansUp ? work : Promise.race([work, rejectionOf(signal)]));
+    return 0;
+  } catch (error) {
+    if (ending.isQuiet()) return 0;
+    // What an aborted call throws is the ending's doing, not a bug.
+    const isOwnError = error instanceof InfernetError || !signal.aborted;
+    const exitCode = output.fail(isOwnError ? error : signal.reason);
+    return signal.aborted ? (signal.reason as InfernetError).exitCode : exitCode;
+  } finally {
+    await context.close();
+    await output.flush();
+    ending.stop();
+  }
+}
+
+function rejectionOf(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) =>
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true }),
+  );
+}
+
+/** A wrong command line as an error of ours; anything else as it is. */
+function usageErrorOf(error: unknown, argv: readonly string[], program: Command): unknown {
+  if (!(error instanceof CommanderError)) return error;
+  const group = program.commands.find(
+    (command) => command.name() === argv.find((word) => !word.startsWith("-")),
+  );
+  const place = group ? `infernet ${group.name()}` : "infernet";
+  const names = (group ?? program).commands.map((command) => command.name());
+  const message =
+    error.code === "commander.help"
+      ? `${place} needs a command: ${names.join(", ")}`
+      : error.message.replace(/^error: /, "").replaceAll("\n", " ");
+  return new InfernetError("bad-request", message, { hint: `See ${place} --help.` });
+}

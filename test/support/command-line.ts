@@ -1,0 +1,63 @@
+// Owns running the built command line as its users do: a process of its own, with a home folder of its own.
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import type { LocalChain } from "./local-chain.ts";
+
+const BUNDLE = resolve(import.meta.dirname, "../../dist/infernet.js");
+
+export type Ended = { exitCode: number | null; stdout: string; stderr: string };
+export type RunOptions = { env?: Record<string, string>; stdin?: string; cwd?: string };
+
+export type CommandLine = {
+  home: string;
+  /** Runs a command to its end. Standard input is closed unless `stdin` is given: there is no terminal. */
+  run(args: readonly string[], options?: RunOptions): Promise<Ended>;
+  /** Starts a command that the caller ends. */
+  start(args: readonly string[], options?: RunOptions): ChildProcess;
+  remove(): Promise<void>;
+};
+
+/** A user: a home folder, a passphrase, and, when a chain is given, the settings that find it. */
+export async function createCommandLine(chain?: LocalChain): Promise<CommandLine> {
+  if (!existsSync(BUNDLE)) throw new Error(`${BUNDLE} is missing: npm run build`);
+  const home = await mkdtemp(join(tmpdir(), "infernet-home-"));
+  const settings: Record<string, string> = { INFERNET_HOME: home, INFERNET_PASSPHRASE: "correct horse" };
+  if (chain) {
+    settings.INFERNET_RPC_URL = chain.rpcUrl;
+    settings.INFERNET_REGISTRY = chain.deployment.registry;
+    settings.INFERNET_ESCROW = chain.deployment.escrow;
+  }
+  const start = (args: readonly string[], { env = {}, stdin, cwd = home }: RunOptions = {}) => {
+    const child = spawn(process.execPath, [BUNDLE, ...args], {
+      cwd,
+      env: { PATH: process.env.PATH, ...settings, ...env },
+      stdio: ["pipe", "pipe", "pipe"],
+    });
+    child.stdin.on("error", () => {}); // A command that needs no input may end before it is written.
+    child.stdin.end(stdin ?? "");
+    return child;
+  };
+  return {
+    home,
+    start,
+    async run(args, options) {
+      const child = start(args, options);
+      const [stdout, stderr] = [collect(child.stdout!), collect(child.stderr!)];
+      const [exitCode] = (await once(child, "close")) as [number | null];
+      return { exitCode, stdout: stdout(), stderr: stderr() };
+    },
+    remove: () => rm(home, { recursive: true, force: true }),
+  };
+}
+
+function collect(stream: NodeJS.ReadableStream): () => string {
+  let text = "";
+  stream.setEncoding("utf8").on("data", (part: string) => {
+    text += part;
+  });
+  return () => text;
+}
