@@ -5,11 +5,11 @@ import { basename } from "node:path";
 import type { ChatWrapper, LlamaContextSequence, LlamaModel, Token } from "node-llama-cpp";
 import type { Hex } from "../../protocol/bytes.ts";
 import { InfernetError } from "../../protocol/errors.ts";
-import type { ModelPath } from "../../protocol/wire.ts";
+import { lastChoice, roleChoice, textChoice } from "./choices.ts";
 import { type EmbeddedPrompt, readLimit, readSampling, renderPrompt } from "./embedded-request.ts";
 import { createTokenText, type TextPiece } from "./embedded-text.ts";
 import { createPool } from "./sequence-pool.ts";
-import type { Generation, OpenAiChoice, Upstream, UpstreamEvent } from "./upstream.ts";
+import type { Generation, Upstream, UpstreamEvent } from "./upstream.ts";
 
 export type EmbeddedSettings = {
   /** Path of a GGUF file. */
@@ -137,23 +137,6 @@ async function prefill(
   }
   signal.throwIfAborted();
   return tokens.slice(start);
-}
-
-function textChoice(path: ModelPath, text: string): OpenAiChoice {
-  const said = path === "/v1/completions" ? { text } : { delta: { content: text } };
-  return { index: 0, ...said, finish_reason: null };
-}
-
-function roleChoice(): OpenAiChoice {
-  return { index: 0, delta: { role: "assistant", content: "" }, finish_reason: null };
-}
-
-function lastChoice(path: ModelPath, finishReason: string): OpenAiChoice {
-  return {
-    index: 0,
-    ...(path === "/v1/completions" ? { text: "" } : { delta: {} }),
-    finish_reason: finishReason,
-  };
 }
 
 type Engine = {
