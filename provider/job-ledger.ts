@@ -163,6 +163,13 @@ export class JobLedger {
     }));
   }
 
+  /** Forgets a running request of which nothing was released: nothing is charged, and it may be sent again. */
+  forgetRequest(requestId: Hex): void {
+    this.#deps.store.transact(() => {
+      this.#sql.forgetRequest.run(requestId);
+    });
+  }
+
   /** Makes a job serve no more, so that it is settled. Throws `request-in-progress` while a request of it runs. */
   finishJob(jobId: Hex): void {
     const finished = this.#deps.store.transact(() => {

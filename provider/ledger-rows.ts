@@ -39,6 +39,8 @@ export type LedgerJob = OpenedJob & {
 export type LedgerRequest = {
   requestId: Hex;
   jobId: Hex;
+  /** Of the request's own bytes, in sessions too. */
+  requestHash: Hex;
   model: string;
   modelDigest: Hex;
   path: ModelPath;
@@ -106,6 +108,7 @@ export function requestOfRow(row: Row): LedgerRequest {
   return {
     requestId: hex(row.request_id),
     jobId: hex(row.job_id),
+    requestHash: hex(row.request_hash),
     model: row.model as string,
     modelDigest: hex(row.model_digest),
     path: row.path as ModelPath,

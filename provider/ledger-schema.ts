@@ -50,6 +50,7 @@ export const PROVIDER_MIGRATIONS: readonly string[] = [
   CREATE TABLE requests (
     request_id TEXT PRIMARY KEY,
     job_id TEXT NOT NULL REFERENCES jobs (job_id),
+    request_hash TEXT NOT NULL,
     model TEXT NOT NULL,
     model_digest TEXT NOT NULL,
     path TEXT NOT NULL,

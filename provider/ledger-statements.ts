@@ -21,10 +21,13 @@ export function prepareLedgerStatements(db: DatabaseSync) {
       UPDATE jobs SET receipt_amount = $amount, receipt_transcript = $transcript, receipt_signature = $signature
       WHERE job_id = $jobId AND state <> 'closed' AND (receipt_amount IS NULL OR receipt_amount < $amount)`),
     startRequest: plain(`
-      INSERT INTO requests (request_id, job_id, model, model_digest, path, input_price, output_price,
+      INSERT INTO requests (request_id, job_id, request_hash, model, model_digest, path, input_price, output_price,
         prompt_text_bytes, status, reserved, transcript)
-      VALUES ($requestId, $jobId, $model, $modelDigest, $path, $inputPrice, $outputPrice,
+      VALUES ($requestId, $jobId, $requestHash, $model, $modelDigest, $path, $inputPrice, $outputPrice,
         $promptTextBytes, 'running', $reserved, $requestId)`),
+    forgetRequest: plain(
+      "DELETE FROM requests WHERE request_id = ? AND status = 'running' AND last_event_id = 0",
+    ),
     reserve: plain("UPDATE requests SET reserved = ? WHERE request_id = ? AND status = 'running'"),
     keepPayload: plain("INSERT INTO payloads (request_id, event_id, payload) VALUES (?, ?, ?)"),
     release: plain(`

@@ -86,6 +86,7 @@ export function newRequest(jobId: Hex, index = 1): NewRequest {
   return {
     requestId: word(0x40 + index),
     jobId,
+    requestHash: word(3),
     model: "tiny",
     modelDigest: word(0x55),
     path: "/v1/chat/completions",

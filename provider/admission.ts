@@ -1,0 +1,145 @@
+// Owns who may run: the node's capacity, and each job's receipt shared among its requests in order of arrival.
+import type { Hex } from "../protocol/bytes.ts";
+import { InfernetError } from "../protocol/errors.ts";
+import { costMillionths, roundCharge } from "../protocol/price.ts";
+import type { JobLedger } from "./job-ledger.ts";
+import type { LedgerJob } from "./ledger-rows.ts";
+import { millionthsOf } from "./metering.ts";
+
+/** A request's place on the node and its share of its job's receipt, in millionths of a base unit. */
+export type Seat = {
+  /** What the request may cost in all, of which every millionth is signed for. */
+  covered(): bigint;
+  /**
+   * Asks that the request may cost `cover` in all. Returns undefined when that is covered or asked for already, else the
+   * cumulative amount, in base units, that a receipt must reach.
+   */
+  ask(cover: bigint): bigint | undefined;
+  /** Resolves to true as soon as `cover` is covered, to false after `timeoutMs` or when the signal aborts. */
+  waitFor(cover: bigint, timeoutMs: number, signal: AbortSignal): Promise<boolean>;
+  /** Gives up the place; the ledger holds what the request cost. Idempotent. */
+  leave(): void;
+};
+
+export type Admission = {
+  /** Takes a seat of `cover` millionths. Throws `node-busy`, or `receipt-too-small` with the `need` of the job. */
+  admit(job: LedgerJob, cover: bigint): Seat;
+  /** Hands out what a job's receipt now covers; to be called after every accepted receipt. */
+  grant(jobId: Hex): void;
+  running(): number;
+};
+
+type Place = { covered: bigint; asked: bigint; waiters: Set<() => void> };
+/**
+ * `settled` is what the job's opening and its ended requests cost. `asking` stands in the order of the asks, so that a
+ * `need` once told stays true: it counts all that was asked before it.
+ */
+type Account = { settled: bigint; places: Set<Place>; asking: Set<Place> };
+
+export function createAdmission(ledger: JobLedger, capacity: number): Admission {
+  const accounts = new Map<Hex, Account>();
+  let running = 0;
+
+  const receiptOf = (jobId: Hex) => ledger.findJob(jobId)?.receipt?.amount ?? 0n;
+
+  const openAccount = (job: LedgerJob): Account => {
+    const ended = ledger.requestsOf(job.jobId).filter(({ status }) => status === "ended");
+    const settled = ended.reduce(
+      (sum, { counts, prices }) => sum + costMillionths(counts, prices),
+      millionthsOf(job.openingFee),
+    );
+    return { settled, places: new Set(), asking: new Set() };
+  };
+
+  const grant = (jobId: Hex): void => {
+    const account = accounts.get(jobId);
+    if (!account) return;
+    const signed = millionthsOf(receiptOf(jobId));
+    for (const place of account.asking) {
+      // What is signed for is handed out though it is less than asked: a careful requester signs in small steps.
+      const free = signed - committed(account);
+      if (free <= 0n) return;
+      const missing = place.asked - place.covered;
+      place.covered += free < missing ? free : missing;
+      if (place.covered === place.asked) account.asking.delete(place);
+      for (const wake of place.waiters) wake();
+    }
+  };
+
+  const seatOf = (job: LedgerJob, account: Account, place: Place): Seat => ({
+    covered: () => place.covered,
+    ask(cover) {
+      if (cover <= place.covered || cover <= place.asked) return undefined;
+      place.asked = cover;
+      account.asking.delete(place);
+      account.asking.add(place);
+      grant(job.jobId);
+      return place.covered >= cover ? undefined : roundCharge(committed(account) + asked(account));
+    },
+    waitFor: (cover, timeoutMs, signal) => waitFor(place, cover, timeoutMs, signal),
+    leave() {
+      if (!account.places.delete(place)) return;
+      account.asking.delete(place);
+      running -= 1;
+      // Only the ledger knows what the request came to; an account is read from it again when it is next needed.
+      if (account.places.size === 0) accounts.delete(job.jobId);
+      else account.settled = openAccount(job).settled;
+      grant(job.jobId);
+    },
+  });
+
+  return {
+    admit(job, cover) {
+      if (running >= capacity) {
+        throw new InfernetError("node-busy", `the node already runs ${capacity} requests`, {
+          hint: "Send the request again a little later, or choose another node.",
+        });
+      }
+      const account = accounts.get(job.jobId) ?? openAccount(job);
+      const need = roundCharge(committed(account) + asked(account) + cover);
+      const amount = receiptOf(job.jobId);
+      if (need > amount) {
+        throw new InfernetError("receipt-too-small", `a receipt of ${need} is needed, ${amount} is signed`, {
+          hint: "Sign a receipt of at least `need` base units and send the request again: nothing was charged.",
+          data: { need: need.toString() },
+        });
+      }
+      const place: Place = { covered: cover, asked: cover, waiters: new Set() };
+      account.places.add(place);
+      accounts.set(job.jobId, account);
+      running += 1;
+      return seatOf(job, account, place);
+    },
+    grant,
+    running: () => running,
+  };
+}
+
+/** Millionths that the job has cost and its running requests may cost. */
+function committed({ settled, places }: Account): bigint {
+  return [...places].reduce((sum, place) => sum + place.covered, settled);
+}
+
+/** Millionths that its requests wait for. */
+function asked({ asking }: Account): bigint {
+  return [...asking].reduce((sum, place) => sum + place.asked - place.covered, 0n);
+}
+
+function waitFor(place: Place, cover: bigint, timeoutMs: number, signal: AbortSignal): Promise<boolean> {
+  if (place.covered >= cover) return Promise.resolve(true);
+  return new Promise((resolve) => {
+    const settle = () => {
+      clearTimeout(timer);
+      place.waiters.delete(look);
+      signal.removeEventListener("abort", settle);
+      resolve(place.covered >= cover);
+    };
+    const look = () => {
+      if (place.covered >= cover) settle();
+    };
+    const timer = setTimeout(settle, timeoutMs);
+    place.waiters.add(look);
+    signal.addEventListener("abort", settle, { once: true });
+    if (signal.aborted) settle();
+  });
+}

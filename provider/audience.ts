@@ -1,0 +1,100 @@
+// Owns who listens to one running request: sends them its events, keeps pace with them, and notices that all are gone.
+import { toJson } from "../protocol/schema.ts";
+import { INFERNET_EVENT, type InfernetEvent } from "../protocol/wire.ts";
+import type { SseWriter } from "../runtime/sse.ts";
+
+/** A model event as it leaves: its id and what stands after `data: `. */
+export type ReleasedEvent = { id: number; payload: string };
+
+export type Audience = {
+  /** Counts somebody who waits for the request without a stream yet; the returned function ends that. */
+  hold(): () => void;
+  /** Sends a listener what it missed, and from then on all that is published; never an event twice. */
+  join(writer: SseWriter, afterId: number, missed: readonly ReleasedEvent[]): void;
+  publish(events: readonly ReleasedEvent[]): void;
+  tell(word: InfernetEvent): void;
+  /** Resolves when one listener has taken all that was sent, or none is left; those who take nothing for long are dropped. */
+  pace(): Promise<void>;
+  end(): void;
+};
+
+type Listener = { writer: SseWriter; lastEventId: number };
+
+/** `onDeserted` is called once nobody has held, listened or taken anything for `patienceMs`. */
+export function createAudience(patienceMs: number, onDeserted: () => void): Audience {
+  const listeners = new Set<Listener>();
+  let holds = 0;
+  let timer: NodeJS.Timeout | undefined;
+  let ended = false;
+
+  const watchPresence = () => {
+    clearTimeout(timer);
+    if (!ended && holds === 0 && listeners.size === 0) timer = setTimeout(onDeserted, patienceMs);
+  };
+  const drop = (listener: Listener) => {
+    if (listeners.delete(listener)) watchPresence();
+  };
+  const send = (listener: Listener, events: readonly ReleasedEvent[]) => {
+    for (const { id, payload } of events) {
+      if (id <= listener.lastEventId) continue;
+      listener.lastEventId = id;
+      listener.writer.send({ id, data: payload });
+    }
+  };
+
+  return {
+    hold() {
+      holds += 1;
+      watchPresence();
+      let held = true;
+      return () => {
+        if (!held) return;
+        held = false;
+        holds -= 1;
+        watchPresence();
+      };
+    },
+    join(writer, afterId, missed) {
+      const listener: Listener = { writer, lastEventId: afterId };
+      send(listener, missed);
+      if (writer.closed.aborted) return;
+      listeners.add(listener);
+      watchPresence();
+      writer.closed.addEventListener("abort", () => drop(listener), { once: true });
+    },
+    publish(events) {
+      for (const listener of listeners) send(listener, events);
+    },
+    tell(word) {
+      for (const { writer } of listeners) sendWord(writer, word);
+    },
+    async pace() {
+      if (listeners.size === 0) return;
+      const taken = Promise.race([...listeners].map(({ writer }) => writer.flushed()));
+      if (await within(taken, patienceMs)) return;
+      for (const listener of listeners) {
+        listener.writer.end();
+        drop(listener);
+      }
+      if (holds === 0) onDeserted();
+    },
+    end() {
+      ended = true;
+      clearTimeout(timer);
+      for (const { writer } of listeners) writer.end();
+      listeners.clear();
+    },
+  };
+}
+
+/** Sends one of the protocol's own words, which stand outside the transcript. */
+export function sendWord(writer: SseWriter, word: InfernetEvent): void {
+  writer.send({ event: INFERNET_EVENT, data: toJson(word) });
+}
+
+async function within(work: Promise<void>, timeoutMs: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const timer = setTimeout(resolve, timeoutMs, false);
+  work.then(() => resolve(true));
+  return promise.finally(() => clearTimeout(timer));
+}
