@@ -40,6 +40,20 @@ export function firstReservation(promptTokens: number, chunkTokens: number, pric
   return roundCharge(costMillionths({ promptTokens, completionTokens: 2 * chunkTokens }, prices));
 }
 
+/** The smallest of some amounts. */
+export function least(first: bigint, ...others: bigint[]): bigint {
+  let low = first;
+  for (const amount of others) if (amount < low) low = amount;
+  return low;
+}
+
+/** The largest of some amounts. */
+export function most(first: bigint, ...others: bigint[]): bigint {
+  let high = first;
+  for (const amount of others) if (amount > high) high = amount;
+  return high;
+}
+
 /** USDC base units as a decimal text of dollars, all six places: 1500000n is "1.500000". */
 export function formatUsdc(amount: bigint): string {
   const digits = (amount < 0n ? -amount : amount).toString().padStart(7, "0");

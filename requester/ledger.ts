@@ -1,0 +1,171 @@
+// Owns the requester's memory of money: jobs and their terms, what was signed for each, and what each day has spent.
+import type { Address, Hex } from "../protocol/bytes.ts";
+import type { SignedDelivery } from "../protocol/delivery.ts";
+import { InfernetError } from "../protocol/errors.ts";
+import type { Job } from "../protocol/job.ts";
+import { least } from "../protocol/price.ts";
+import { toJson } from "../protocol/schema.ts";
+import type { Store } from "../runtime/store.ts";
+import {
+  type LedgerJob,
+  type LedgerTerms,
+  type OpeningTransaction,
+  readLedgerJob,
+  rowsOf,
+} from "./ledger-rows.ts";
+
+export type PlannedJob = {
+  jobId: Hex;
+  job: Job;
+  terms: LedgerTerms;
+  deposit: bigint;
+  maxCharge: bigint;
+  createdAt: number;
+};
+
+export type RequesterLedger = {
+  /** Runs `work` in one durable transaction: what it reads cannot change before what it writes is kept. */
+  transact<Result>(work: () => Result): Result;
+  /** An index that no other job of this seed has, a lost ledger's included: it never lags behind the clock. */
+  nextSaltIndex(nowSeconds: number): number;
+  planJob(planned: PlannedJob): void;
+  /** Keeps an opening before it is broadcast. */
+  noteOpening(jobId: Hex, transaction: OpeningTransaction): void;
+  noteOpened(jobId: Hex, opened: { deposit: bigint; openedAt: number; gasUsed: bigint | null }): void;
+  /** Raises the signed mark and debits the day by the difference. Throws an Error unless it rises. */
+  raiseMark(jobId: Hex, mark: { amount: bigint; lastEventId: number; day: number }): void;
+  noteEnded(jobId: Hex, delivery: SignedDelivery | null): void;
+  noteEvidence(jobId: Hex, evidence: object): void;
+  /** Closes a job with what the chain says its node earned; the days get back what was signed and not claimed. */
+  noteClosed(jobId: Hex, phase: "closed" | "refunded", claimed: bigint): void;
+  /** Gives up a job that never opened. */
+  dropJob(jobId: Hex): void;
+  /** Adds a job that was found on the chain; does nothing when it is known. */
+  adoptJob(jobId: Hex, job: Job, opened: { deposit: bigint; openedAt: number }): void;
+  findJob(jobId: Hex): LedgerJob | undefined;
+  /** All jobs, newest first. */
+  listJobs(): LedgerJob[];
+  unfinishedJobs(): LedgerJob[];
+  /** Unfinished jobs that pay for exactly this request, newest first. */
+  jobsOfRequest(requestHash: Hex): LedgerJob[];
+  spentOn(day: number): bigint;
+  /** Whether this node has delivered to this ledger before, and never lied to it. */
+  hasHistory(node: Address): boolean;
+};
+
+const FINISHED = "('closed', 'refunded', 'dropped')";
+
+/** The ledger in a store that was opened with `REQUESTER_MIGRATIONS`. */
+export function openLedger(store: Store): RequesterLedger {
+  const { db } = store;
+  const statements = prepareStatements(store);
+  const jobsWhere = (condition: string, ...values: string[]) =>
+    rowsOf(
+      db.prepare(`SELECT * FROM jobs WHERE ${condition} ORDER BY created_at DESC, rowid DESC`),
+      ...values,
+    ).map(readLedgerJob);
+  const findJob = (jobId: Hex) => jobsWhere("job_id = ?", jobId)[0];
+
+  return {
+    transact: (work) => store.transact(work),
+    nextSaltIndex(nowSeconds) {
+      const last = Number(statements.lastSaltIndex.get()?.last ?? 0);
+      return Math.max(last + 1, nowSeconds);
+    },
+    planJob: (planned) => statements.planJob(planned),
+    noteOpening: (jobId, { hash, raw, nonce }) =>
+      changeOne(statements.noteOpening.run(hash, raw, nonce, jobId), jobId),
+    noteOpened: (jobId, { deposit, openedAt, gasUsed }) =>
+      changeOne(statements.noteOpened.run(deposit, openedAt, gasUsed, jobId), jobId),
+    raiseMark: (jobId, { amount, lastEventId, day }) =>
+      store.transact(() => {
+        const before = findJob(jobId)?.signed ?? 0n;
+        changeOne(statements.raiseMark.run(amount, lastEventId, jobId, amount), jobId);
+        statements.debit.run(jobId, day, amount - before);
+      }),
+    noteEnded: (jobId, delivery) =>
+      changeOne(statements.noteEnded.run(delivery && toJson(delivery), jobId), jobId),
+    noteEvidence: (jobId, evidence) => changeOne(statements.noteEvidence.run(toJson(evidence), jobId), jobId),
+    noteClosed: (jobId, phase, claimed) =>
+      store.transact(() => {
+        changeOne(statements.noteClosed.run(phase, claimed, jobId), jobId);
+        creditDays(store, jobId, claimed);
+      }),
+    dropJob: (jobId) => changeOne(statements.dropJob.run(jobId), jobId),
+    adoptJob: (jobId, job, opened) => statements.adoptJob(jobId, job, opened),
+    findJob,
+    listJobs: () => jobsWhere("TRUE"),
+    unfinishedJobs: () => jobsWhere(`phase NOT IN ${FINISHED}`),
+    jobsOfRequest: (requestHash) => jobsWhere(`request_hash = ? AND phase NOT IN ${FINISHED}`, requestHash),
+    spentOn: (day) => rowsOf(statements.spentOn, day)[0]!.spent as bigint,
+    hasHistory: (node) => {
+      const { delivered, lied } = statements.history.get(node) as { delivered: number; lied: number };
+      return delivered > 0 && lied === 0;
+    },
+  };
+}
+
+function prepareStatements({ db }: Store) {
+  const insertJob = db.prepare(`INSERT INTO jobs
+    (job_id, phase, requester, signer, node, payee, job_hash, deadline, salt_index, offer, endpoint, path, model,
+     request_hash, deposit, max_charge, opened_at, created_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO NOTHING`);
+  const fieldsOf = (job: Job) =>
+    [job.requester, job.signer, job.node, job.payee, job.jobHash, job.deadline] as const;
+  return {
+    lastSaltIndex: db.prepare("SELECT max(salt_index) AS last FROM jobs"),
+    planJob({ jobId, job, terms, deposit, maxCharge, createdAt }: PlannedJob): void {
+      const { saltIndex, offerBytes, endpoint, path, model, requestHash } = terms;
+      const told = [saltIndex, offerBytes, endpoint, path, model, requestHash] as const;
+      const amounts = [deposit, maxCharge, null, createdAt] as const;
+      changeOne(insertJob.run(jobId, "planned", ...fieldsOf(job), ...told, ...amounts), jobId);
+    },
+    adoptJob(jobId: Hex, job: Job, { deposit, openedAt }: { deposit: bigint; openedAt: number }): void {
+      const untold = [null, null, null, null, null, null] as const;
+      insertJob.run(jobId, "ended", ...fieldsOf(job), ...untold, deposit, deposit, openedAt, openedAt);
+    },
+    noteOpening: db.prepare(
+      "UPDATE jobs SET phase = 'opening', open_tx = ?, open_raw = ?, open_nonce = ? WHERE job_id = ? AND phase IN ('planned', 'opening')",
+    ),
+    noteOpened: db.prepare(
+      "UPDATE jobs SET phase = 'open', deposit = ?, opened_at = ?, open_gas = ? WHERE job_id = ? AND phase IN ('opening', 'dropped')",
+    ),
+    raiseMark: db.prepare(
+      "UPDATE jobs SET phase = 'streaming', signed = ?, last_event_id = ? WHERE job_id = ? AND signed < ? AND phase IN ('open', 'streaming')",
+    ),
+    debit: db.prepare(
+      "INSERT INTO debits (job_id, day, amount) VALUES (?, ?, ?) ON CONFLICT (job_id, day) DO UPDATE SET amount = amount + excluded.amount",
+    ),
+    noteEnded: db.prepare(
+      "UPDATE jobs SET phase = 'ended', delivery = coalesce(?, delivery) WHERE job_id = ? AND phase IN ('open', 'streaming', 'ended')",
+    ),
+    noteEvidence: db.prepare("UPDATE jobs SET evidence = coalesce(evidence, ?) WHERE job_id = ?"),
+    noteClosed: db.prepare(
+      `UPDATE jobs SET phase = ?, claimed = ? WHERE job_id = ? AND phase NOT IN ${FINISHED}`,
+    ),
+    dropJob: db.prepare(
+      "UPDATE jobs SET phase = 'dropped' WHERE job_id = ? AND phase IN ('planned', 'opening')",
+    ),
+    spentOn: db.prepare("SELECT coalesce(sum(amount), 0) AS spent FROM debits WHERE day = ?"),
+    history: db.prepare(
+      "SELECT count(delivery) AS delivered, count(evidence) AS lied FROM jobs WHERE node = ? AND phase IN ('ended', 'closed')",
+    ),
+  };
+}
+
+/** Takes back from a job's debits, the newest first, what the chain shows was never claimed. */
+function creditDays({ db }: Store, jobId: Hex, claimed: bigint): void {
+  const debits = rowsOf(db.prepare("SELECT day, amount FROM debits WHERE job_id = ? ORDER BY day"), jobId);
+  const update = db.prepare("UPDATE debits SET amount = ? WHERE job_id = ? AND day = ?");
+  let spent = claimed;
+  for (const { day, amount } of debits as { day: bigint; amount: bigint }[]) {
+    const kept = least(amount, spent);
+    update.run(kept, jobId, day);
+    spent -= kept;
+  }
+}
+
+function changeOne({ changes }: { changes: number | bigint }, jobId: Hex): void {
+  if (Number(changes) === 1) return;
+  throw new InfernetError("job-not-found", `the ledger holds no job ${jobId} in a phase that allows this`);
+}

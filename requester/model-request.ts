@@ -1,0 +1,69 @@
+// Owns what the requester knows of a request before it pays: its exact bytes, its hash, and how large it can become.
+import { z } from "zod";
+import type { Hex } from "../protocol/bytes.ts";
+import { InfernetError } from "../protocol/errors.ts";
+import { requestHashOf } from "../protocol/job.ts";
+import type { Offer } from "../protocol/offer.ts";
+import { promptTextBytes } from "../protocol/prompt.ts";
+import { parseJsonWith } from "../protocol/schema.ts";
+import type { ModelPath } from "../protocol/wire.ts";
+
+export type ModelRequest = {
+  path: ModelPath;
+  /** Exactly what is hashed and sent. */
+  body: Uint8Array;
+  requestHash: Hex;
+  model: string;
+  stream: boolean;
+  /** Completion tokens that the request allows; undefined when it names no limit. */
+  maxTokens: number | undefined;
+  promptTextBytes: number;
+  /** The most prompt tokens that a node may count. */
+  promptTokenBound: number;
+};
+
+/**
+ * Tokens that a chat template may add to the text: roles and separators around each message, and a frame around all.
+ * No token is shorter than a byte of text, so text bytes plus this bound every honest count.
+ */
+const TEMPLATE_TOKENS_PER_MESSAGE = 16;
+const TEMPLATE_TOKENS = 32;
+
+const tokenLimit = z.int().positive().nullish();
+const bodySchema = z.looseObject({
+  model: z.string().min(1).max(128),
+  stream: z.boolean().nullish(),
+  max_tokens: tokenLimit,
+  max_completion_tokens: tokenLimit,
+  messages: z.array(z.unknown()).nullish(),
+});
+
+/** Reads a request's exact bytes. Throws `bad-request`. */
+export function readModelRequest(path: ModelPath, body: Uint8Array): ModelRequest {
+  const text = new TextDecoder().decode(body);
+  const read = parseJsonWith(bodySchema, text, "bad-request", "the request body");
+  const textBytes = promptTextBytes(read);
+  const messages = read.messages?.length ?? 1;
+  return {
+    path,
+    body,
+    requestHash: requestHashOf(path, body),
+    model: read.model,
+    stream: path !== "/v1/embeddings" && read.stream === true,
+    maxTokens: path === "/v1/embeddings" ? 0 : (read.max_completion_tokens ?? read.max_tokens ?? undefined),
+    promptTextBytes: textBytes,
+    promptTokenBound: textBytes + TEMPLATE_TOKENS_PER_MESSAGE * messages + TEMPLATE_TOKENS,
+  };
+}
+
+/** The most completion tokens that this request may cost under an offer. Throws `bad-request` above the offer's limit. */
+export function completionLimit(request: ModelRequest, offer: Pick<Offer, "maxCompletionTokens">): number {
+  const { maxCompletionTokens } = offer;
+  if (request.maxTokens === undefined) return maxCompletionTokens;
+  if (request.maxTokens <= maxCompletionTokens) return request.maxTokens;
+  throw new InfernetError(
+    "bad-request",
+    `the node gives at most ${maxCompletionTokens} tokens, not ${request.maxTokens}`,
+    { hint: "Lower max_tokens, or choose another node." },
+  );
+}

@@ -1,0 +1,175 @@
+// Owns how a job comes to its end: what the chain says of it, the node's early close, and the refund after the deadline.
+import { setTimeout as delay } from "node:timers/promises";
+import type { Chain } from "../chain/chain.ts";
+import type { Sender, TransactionOutcome } from "../chain/sender.ts";
+import type { Hex } from "../protocol/bytes.ts";
+import { InfernetError } from "../protocol/errors.ts";
+import { decodeOffer } from "../protocol/offer.ts";
+import type { JobDocument } from "../protocol/wire.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Log } from "../runtime/logger.ts";
+import { jobSalt } from "./budget.ts";
+import type { RequesterLedger } from "./ledger.ts";
+import type { LedgerJob } from "./ledger-rows.ts";
+import { type NodeClient, openNodeClient } from "./node-client.ts";
+import { readOpening } from "./opening.ts";
+
+export type SettlementDeps = {
+  chain: Chain;
+  ledger: RequesterLedger;
+  sender: Sender;
+  seed: Hex;
+  log: Log;
+  clock: Clock;
+};
+
+export type Settlement = {
+  /** Brings the ledger up to what the chain says of a job, and returns it. */
+  sync(jobId: Hex): Promise<LedgerJob>;
+  /** Asks the job's node to settle now. Throws `job-not-found` for a job whose terms are lost. */
+  closeAtNode(jobId: Hex): Promise<JobDocument>;
+  /** Resolves with the job when the chain has closed it, or with undefined when that takes too long. */
+  awaitClosed(jobId: Hex, wait: { timeoutMs: number; signal?: AbortSignal }): Promise<LedgerJob | undefined>;
+  /** Takes an unclaimed deposit back after the deadline. Throws `job-unconfirmed` before it, saying when. */
+  refund(jobId: Hex): Promise<TransactionOutcome | "nothing-to-do">;
+  /** Brings every unfinished job that nobody works on further: synced, closed by its node, or refunded. */
+  tend(isActive: (jobId: Hex) => boolean): Promise<LedgerJob[]>;
+};
+
+const FIRST_POLL_MS = 50;
+const LONGEST_POLL_MS = 2_000;
+const FINISHED: readonly string[] = ["closed", "refunded", "dropped"];
+
+export function createSettlement(deps: SettlementDeps): Settlement {
+  const { chain, ledger, sender, log } = deps;
+
+  const mustFind = (jobId: Hex): LedgerJob => {
+    const job = ledger.findJob(jobId);
+    if (job) return job;
+    throw new InfernetError("job-not-found", `the ledger holds no job ${jobId}`, {
+      hint: "See `infernet job list`; `infernet job recover` finds jobs of a lost ledger on the chain.",
+    });
+  };
+
+  async function sync(jobId: Hex): Promise<LedgerJob> {
+    const kept = mustFind(jobId);
+    if (FINISHED.includes(kept.phase)) return kept;
+    const [{ status, claimed }, block] = await Promise.all([
+      chain.getJobState(jobId),
+      chain.getBlock("latest"),
+    ]);
+    if (status === "closed") closeInLedger(ledger, kept, claimed);
+    else if (status === "open") await noteLateOpening(chain, ledger, kept);
+    else if (kept.phase === "planned" || (kept.phase === "opening" && block.timestamp >= kept.job.deadline)) {
+      // No transaction of a planned job ever left; past its deadline the Escrow opens none.
+      ledger.dropJob(jobId);
+    }
+    return mustFind(jobId);
+  }
+
+  async function closeAtNode(jobId: Hex): Promise<JobDocument> {
+    const client = clientOf(mustFind(jobId), deps.seed);
+    try {
+      return await client.closeJob();
+    } finally {
+      await client.close();
+    }
+  }
+
+  async function refund(jobId: Hex): Promise<TransactionOutcome | "nothing-to-do"> {
+    const { phase, job } = await sync(jobId);
+    if (FINISHED.includes(phase)) return "nothing-to-do";
+    const block = await chain.getBlock("latest");
+    // The transaction comes into a later block, so the local time counts as far as it is ahead.
+    if (Math.max(block.timestamp, deps.clock.nowSeconds()) < job.deadline)
+      throw tooEarly(jobId, job.deadline);
+    const outcome = await sender.send(chain.calls.refund(job));
+    const { claimed } = await chain.getJobState(jobId);
+    ledger.noteClosed(jobId, "refunded", claimed);
+    return outcome;
+  }
+
+  async function tendOne(jobId: Hex): Promise<void> {
+    const { phase, terms, job } = await sync(jobId);
+    if (FINISHED.includes(phase) || phase === "planned" || phase === "opening") return;
+    ledger.noteEnded(jobId, null);
+    const { timestamp } = await chain.getBlock("latest");
+    if (timestamp >= job.deadline) await refund(jobId);
+    else if (terms) await closeAtNode(jobId);
+  }
+
+  return {
+    sync,
+    closeAtNode,
+    refund,
+    async awaitClosed(jobId, { timeoutMs, signal }) {
+      const endsAt = performance.now() + timeoutMs;
+      for (let pollMs = FIRST_POLL_MS; ; pollMs = Math.min(pollMs * 1.5, LONGEST_POLL_MS)) {
+        const job = await sync(jobId);
+        if (FINISHED.includes(job.phase)) return job;
+        if (performance.now() + pollMs > endsAt || signal?.aborted) return undefined;
+        await delay(pollMs, undefined, signal ? { signal } : {}).catch(() => {});
+      }
+    },
+    async tend(isActive) {
+      const idle = ledger.unfinishedJobs().filter(({ jobId }) => !isActive(jobId));
+      for (const { jobId } of idle) {
+        try {
+          await tendOne(jobId);
+        } catch (error) {
+          if (!(error instanceof InfernetError)) throw error;
+          log.warn({ job: jobId, code: error.code }, `the job stays unfinished: ${error.message}`);
+        }
+      }
+      return idle.map(({ jobId }) => mustFind(jobId));
+    },
+  };
+}
+
+/** A client of the node that a job was opened with. Throws `job-not-found` when its terms are lost. */
+export function clientOf({ jobId, terms }: LedgerJob, seed: Hex): NodeClient {
+  if (terms === null) {
+    throw new InfernetError("job-not-found", `the terms of job ${jobId} are lost with their ledger`, {
+      hint: "Its node settles it by itself; else it can be refunded after its deadline.",
+    });
+  }
+  const { offer, offerHash } = decodeOffer(terms.offerBytes);
+  const { endpoint, saltIndex } = terms;
+  return openNodeClient({
+    endpoint,
+    tlsKeyHash: offer.tlsKeyHash,
+    jobId,
+    salt: jobSalt(seed, saltIndex),
+    offerHash,
+  });
+}
+
+/** Keeps what the chain closed a job with; a node that took more than it signed for has shown that it cheats. */
+function closeInLedger(ledger: RequesterLedger, { jobId, delivery }: LedgerJob, claimed: bigint): void {
+  if (delivery && claimed > delivery.jobCharge)
+    ledger.noteEvidence(jobId, {
+      reason: "the node claimed more than its delivery charges",
+      claimed,
+      delivery,
+    });
+  ledger.noteClosed(jobId, "closed", claimed);
+}
+
+/** A crash between an opening's broadcast and its note leaves the job behind the chain. */
+async function noteLateOpening(
+  chain: Chain,
+  ledger: RequesterLedger,
+  { jobId, phase }: LedgerJob,
+): Promise<void> {
+  if (phase !== "opening") return;
+  const opened = await readOpening(chain, jobId);
+  if (opened) ledger.noteOpened(jobId, { ...opened, gasUsed: null });
+}
+
+function tooEarly(jobId: Hex, deadline: number): InfernetError {
+  const when = new Date(deadline * 1000).toISOString();
+  return new InfernetError("job-unconfirmed", `the job ${jobId} can be refunded from ${when} on`, {
+    hint: "Its node can close it earlier: infernet job close.",
+    data: { deadline },
+  });
+}

@@ -1,0 +1,117 @@
+// Owns the requester as a whole: its ledger, budget and wallet behind one door, for the command line and the gateway.
+import type { Chain } from "../chain/chain.ts";
+import { createSender, type TransactionOutcome } from "../chain/sender.ts";
+import type { Hex } from "../protocol/bytes.ts";
+import { InfernetError } from "../protocol/errors.ts";
+import type { JobDocument } from "../protocol/wire.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Log } from "../runtime/logger.ts";
+import type { Signer } from "../runtime/signers/secp256k1.ts";
+import type { Store } from "../runtime/store.ts";
+import { type BudgetLimits, createReceiptDesk } from "./budget.ts";
+import { type JobReport, reportJob } from "./job-report.ts";
+import { openLedger } from "./ledger.ts";
+import { createJobOpener } from "./opening.ts";
+import { recoverJobs } from "./recovery.ts";
+import { createSettlement } from "./settlement.ts";
+import type { Bill, SubmitEvent, SubmitInput } from "./submission.ts";
+import { submitRequest } from "./submit.ts";
+
+export type RequesterDeps = {
+  chain: Chain;
+  /** Opened with `REQUESTER_MIGRATIONS`. */
+  store: Store;
+  log: Log;
+  /** Pays deposits and gas. */
+  wallet: Signer;
+  /** 32 bytes from which every job's salt and session key derive. */
+  seed: Hex;
+  clock: Clock;
+  budget: BudgetLimits;
+};
+
+export type RequesterSnapshot = {
+  active: Hex[];
+  /** What receipts may still promise today, in USDC base units. */
+  dayLeft: bigint;
+  unfinished: number;
+};
+
+export type Requester = {
+  /** Pays for one request: see `SubmitInput` and `Bill`. */
+  submit(input: SubmitInput): Promise<Bill>;
+  /** A job after a look at the chain. Throws `job-not-found`. */
+  status(jobId: Hex): Promise<JobReport>;
+  /** All jobs as the ledger knows them, newest first. */
+  listJobs(): JobReport[];
+  /** Asks a job's node to settle it now. */
+  close(jobId: Hex): Promise<JobDocument>;
+  /** Takes back what nobody claimed, from the deadline on. */
+  refund(jobId: Hex): Promise<TransactionOutcome | "nothing-to-do">;
+  /** Brings jobs that an earlier run left behind to their end; call it after a start and now and then. */
+  tend(): Promise<JobReport[]>;
+  /** Finds the wallet's open jobs on the chain when the ledger was lost, and returns them. */
+  recover(): Promise<JobReport[]>;
+  /** Interrupts what runs and waits for its end; store and chain stay open, for they are the caller's. */
+  stop(): Promise<void>;
+  snapshot(): RequesterSnapshot;
+  subscribe(listener: (event: SubmitEvent) => void): () => void;
+};
+
+/** Starts a requester; it does nothing by itself until it is asked to. */
+export async function startRequester(deps: RequesterDeps): Promise<Requester> {
+  const { chain, store, log, wallet, seed, clock, budget: limits } = deps;
+  const ledger = openLedger(store);
+  const sender = createSender(chain, wallet);
+  const desk = createReceiptDesk({ ledger, domain: chain.domain, seed, limits, clock });
+  const opener = createJobOpener({ chain, ledger, sender, wallet, seed, clock });
+  const settlement = createSettlement({ chain, ledger, sender, seed, log, clock });
+  const active = new Set<Hex>();
+  const running = new Set<Promise<unknown>>();
+  const listeners = new Set<(event: SubmitEvent) => void>();
+  const stopped = new AbortController();
+
+  async function submit(input: SubmitInput): Promise<Bill> {
+    if (stopped.signal.aborted) throw new InfernetError("interrupted", "the requester is stopping");
+    const signals = [stopped.signal, input.signal].filter((signal) => signal !== undefined);
+    const work = submitRequest(
+      { chain, ledger, desk, opener, settlement, limits, seed, log, clock, active },
+      {
+        ...input,
+        signal: AbortSignal.any(signals),
+        onEvent(event) {
+          input.onEvent?.(event);
+          for (const listener of listeners) listener(event);
+        },
+      },
+    );
+    running.add(work);
+    return work.finally(() => running.delete(work));
+  }
+
+  return {
+    submit,
+    status: async (jobId) => reportJob(await settlement.sync(jobId)),
+    listJobs: () => ledger.listJobs().map(reportJob),
+    close: (jobId) => settlement.closeAtNode(jobId),
+    refund: (jobId) => settlement.refund(jobId),
+    tend: async () => (await settlement.tend((jobId) => active.has(jobId))).map(reportJob),
+    async recover() {
+      const found = await recoverJobs(chain, ledger, wallet.address);
+      return found.map((jobId) => reportJob(ledger.findJob(jobId)!));
+    },
+    async stop() {
+      stopped.abort();
+      await Promise.allSettled(running);
+    },
+    snapshot: () => ({
+      active: [...active],
+      dayLeft: desk.dayLeft(),
+      unfinished: ledger.unfinishedJobs().length,
+    }),
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+}
