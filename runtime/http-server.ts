@@ -1,5 +1,5 @@
 // Owns the HTTP(S) server that both actors put their routes on: raw bodies, one form of errors, a stop that ends.
-import type { Server } from "node:http";
+import type { Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { InfernetError } from "../protocol/errors.ts";
@@ -47,6 +47,7 @@ export async function createHttpServer(options: ServerOptions): Promise<HttpServ
   app.setErrorHandler((error, request, reply) => answerError(error, request, reply, log));
 
   const sockets = trackSockets(app.server);
+  closeConnectionsOnceStopping(app.server);
   let stopping: Promise<void> | undefined;
   return {
     app,
@@ -144,4 +145,13 @@ async function stop(app: FastifyInstance, sockets: Set<Socket>, graceMs: number)
   } finally {
     clearTimeout(cut);
   }
+}
+
+/** Node closes the connections that are idle when the server stops, but not those that become idle afterwards. */
+function closeConnectionsOnceStopping(server: Server): void {
+  server.on("request", (_request, response: ServerResponse) => {
+    response.once("close", () => {
+      if (!server.listening) server.closeIdleConnections();
+    });
+  });
 }
