@@ -135,6 +135,20 @@ describe("Escrow: open", () => {
     await blockToken();
     const { id } = await openJob(USDC);
     expect((await stateOf(id)).status).to.equal(OPEN);
+
+    it("E-open-16: terms with bits outside of their types are refused", async () => {
+      const { escrow, escrowAddress, requester, makeJob } = await loadFixture(deployWithRequester);
+      const clean = escrow.interface.encodeFunctionData("open", [await makeJob(), USDC]);
+      const typedWords = [0, 1, 2, 3, 5, 6];
+      for (const word of typedWords) {
+        const position = 2 + 8 + 64 * word;
+        const data = `${clean.slice(0, position)}80${clean.slice(position + 2)}`;
+        await expect(requester.sendTransaction({ to: escrowAddress, data })).to.be.revertedWithoutReason(
+          ethers,
+        );
+      }
+      await requester.sendTransaction({ to: escrowAddress, data: clean });
+    });
   });
 });
 
