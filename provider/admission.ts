@@ -60,8 +60,9 @@ export function createAdmission(ledger: JobLedger, capacity: number): Admission 
       const free = signed - committed(account);
       if (free <= 0n) return;
       const missing = place.asked - place.covered;
-      place.covered += free < missing ? free : missing;
-      if (place.covered === place.asked) account.asking.delete(place);
+      const enough = free >= missing;
+      place.covered += enough ? missing : free;
+      if (enough) account.asking.delete(place);
       for (const wake of place.waiters) wake();
     }
   };

@@ -1,16 +1,75 @@
-// Owns the provider's HTTP routes: which exist, and what each reads and answers.
+// Owns the provider's HTTP face: every route, and what stands between them and the ledger.
 import type { FastifyInstance } from "fastify";
-import { formatServedOffer } from "../protocol/offer.ts";
+import type { Hex } from "../protocol/bytes.ts";
+import { InfernetError } from "../protocol/errors.ts";
+import type { JobTerms } from "../protocol/job.ts";
+import { formatServedOffer, type Offer } from "../protocol/offer.ts";
+import type { Domain } from "../protocol/typed-data.ts";
 import { MODEL_PATHS, OFFER_PATH } from "../protocol/wire.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Log } from "../runtime/logger.ts";
+import { createAdmission } from "./admission.ts";
+import type { JobLedger } from "./job-ledger.ts";
+import type { LedgerJob } from "./ledger-rows.ts";
 import type { Offers } from "./offers.ts";
-import { addJobRoutes, type JobRouteDependencies } from "./routes/jobs.ts";
-import { addModelRoute, type ModelRouteDependencies } from "./routes/models.ts";
+import { PaidRequests } from "./paid-requests.ts";
+import { createReceiptDesk } from "./receipts.ts";
+import { addJobRoutes } from "./routes/jobs.ts";
+import { addModelRoute } from "./routes/models.ts";
+import type { Upstream } from "./upstreams/upstream.ts";
 
-export type ApiDependencies = JobRouteDependencies & ModelRouteDependencies & { offers: Offers };
+/** Requests outlive their last listener, and listeners their last sign of life, by so long. */
+const PATIENCE_MS = 60_000;
+
+export type ApiDependencies = {
+  domain: Domain;
+  ledger: JobLedger;
+  /** Intake's: the job once it pays this node under these terms, or the refusal. */
+  ensureFunded(jobId: Hex, terms: JobTerms, offer: Offer): Promise<LedgerJob>;
+  /** Settlement's: ends and settles one job. */
+  settleNow(jobId: Hex): Promise<unknown>;
+  offers: Offers;
+  upstream: Upstream;
+  /** Requests that run at the same time. */
+  capacity: number;
+  clock: Clock;
+  log: Log;
+  patienceMs?: number;
+};
+
+export type Api = {
+  /** Requests that run now. */
+  running(): number;
+  /** Ends all running requests, charging what was released; resolves when their deliveries are durable. */
+  stop(): Promise<void>;
+};
 
 /** Puts all routes on a server that does not listen yet. */
-export function addProviderRoutes(app: FastifyInstance, deps: ApiDependencies): void {
-  const { offers } = deps;
+export function serveApi(app: FastifyInstance, deps: ApiDependencies): Api {
+  const { domain, ledger, offers, upstream, clock, log, settleNow } = deps;
+  const admission = createAdmission(ledger, deps.capacity);
+  const receipts = createReceiptDesk(domain, ledger, admission.grant);
+  const requests = new PaidRequests({
+    ledger,
+    ensureFunded: deps.ensureFunded,
+    offers,
+    receipts,
+    admission,
+    upstream,
+    clock,
+    log,
+    patienceMs: deps.patienceMs ?? PATIENCE_MS,
+  });
+  addPublicRoutes(app, offers);
+  for (const path of MODEL_PATHS) addModelRoute(app, path, { ledger, offers, requests });
+  addJobRoutes(app, { ledger, requests, receipts, settleNow });
+  return {
+    running: admission.running,
+    stop: () => requests.stop(new InfernetError("interrupted", "the node is stopping")),
+  };
+}
+
+function addPublicRoutes(app: FastifyInstance, offers: Offers): void {
   app.get("/healthz", async () => ({ status: "ok" }));
   app.get(OFFER_PATH, async (_request, reply) =>
     reply.type("application/json").send(formatServedOffer(offers.current())),
@@ -25,6 +84,4 @@ export function addProviderRoutes(app: FastifyInstance, deps: ApiDependencies): 
     }));
     return { object: "list", data };
   });
-  for (const path of MODEL_PATHS) addModelRoute(app, path, deps);
-  addJobRoutes(app, deps);
 }
