@@ -5,14 +5,10 @@ const REDACTED = "[redacted]";
 const MAX_DEPTH = 8;
 
 /** Whole names, compared in lower case without `_` and `-`. */
-const SECRET_NAMES = new Set(
-  "key sig r s v vs raw rawtransaction body text payload payloads headers input output delta choices seed".split(
-    " ",
-  ),
-);
+const SECRET_NAMES = new Set("sig r s v vs raw body text input output delta choices seed".split(" "));
 /** Parts of names: `requesterSalt`, `apiKey`, `INFERNET_PASSPHRASE`, `systemPrompt` and so on. */
 const SECRET_PART =
-  /secret|salt|signature|signed|passphrase|password|mnemonic|privatekey|apikey|keypem|keystore|authorization|cookie|token$|credential|prompt|completion|content|message(s)?$|receipt/;
+  /secret|salt|signature|signed|passphrase|password|mnemonic|key$|keypem|keystore|authorization|cookie|token$|credential|prompt|completion|content|messages?$|receipt|payload|headers?$|rawtransaction/;
 /** 64 bytes of hex and more are signatures or signed transactions: ids, hashes and addresses are shorter. */
 const SIGNATURE_HEX = /0x[0-9a-f]{128,}|\b[0-9a-f]{128,}/gi;
 
@@ -37,7 +33,7 @@ function redactValue(name: string, value: unknown, depth: number): unknown {
   if (ArrayBuffer.isView(value)) return `[${value.byteLength} bytes]`;
   if (depth >= MAX_DEPTH) return "[too deep]";
   if (Array.isArray(value)) return value.map((item) => redactValue("", item, depth + 1));
-  if (value instanceof Date || value instanceof URL) return String(value);
+  if (value instanceof Date || value instanceof URL) return value.toJSON();
   return redactFields(value, depth + 1);
 }
 

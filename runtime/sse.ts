@@ -20,7 +20,7 @@ export type SseWriter = {
 export type SseEvent = { id: string | undefined; event: string | undefined; data: string };
 
 const HEARTBEAT_MS = 15_000;
-const MAX_EVENT_BYTES = 1024 * 1024;
+const MAX_EVENT_LENGTH = 1024 * 1024;
 
 /** Takes over a reply and starts an event stream with status 200. Headers set on the reply before are kept. */
 export function openSse(reply: FastifyReply, headers: Record<string, string> = {}): SseWriter {
@@ -96,13 +96,13 @@ function formatEvent(event: { id?: number; event?: string; data: string }): stri
 
 /**
  * The events of a byte stream, wherever its chunks are cut; an event that is not finished when the stream ends is
- * dropped. `node-misbehaved` when one is larger than `maxEventBytes` or not UTF-8.
+ * dropped. `node-misbehaved` when one is longer than `maxEventLength` characters or not UTF-8.
  */
 export async function* readSse(
   body: AsyncIterable<Uint8Array>,
-  options: { maxEventBytes?: number } = {},
+  options: { maxEventLength?: number } = {},
 ): AsyncGenerator<SseEvent> {
-  const maxBufferSize = options.maxEventBytes ?? MAX_EVENT_BYTES;
+  const maxBufferSize = options.maxEventLength ?? MAX_EVENT_LENGTH;
   const decoder = new TextDecoder("utf-8", { fatal: true });
   const ready: EventSourceMessage[] = [];
   let overflow = false;
@@ -116,14 +116,15 @@ export async function* readSse(
   for await (const bytes of body) {
     parser.feed(decode(decoder, bytes));
     for (const { id, event, data } of ready.splice(0)) {
-      overflow ||= data.length > maxBufferSize;
-      if (overflow) break;
+      if (data.length > maxBufferSize) throw tooLong(maxBufferSize);
       yield { id, event, data };
     }
-    if (overflow) {
-      throw new InfernetError("node-misbehaved", `an event is larger than ${maxBufferSize} bytes`);
-    }
+    if (overflow) throw tooLong(maxBufferSize);
   }
+}
+
+function tooLong(limit: number): InfernetError {
+  return new InfernetError("node-misbehaved", `an event is longer than ${limit} characters`);
 }
 
 function decode(decoder: TextDecoder, bytes: Uint8Array): string {

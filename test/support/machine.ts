@@ -1,8 +1,9 @@
 // Owns what tests need of the machine: folders that vanish, processes to kill, and the errors that were thrown.
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, type ChildProcessByStdio, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import type { Readable } from "node:stream";
 import { InfernetError } from "../../protocol/errors.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -30,13 +31,21 @@ export async function failureOf(act: () => unknown): Promise<InfernetError> {
   throw new Error("expected an InfernetError, and nothing was thrown");
 }
 
+type StartedProcess = ChildProcessByStdio<null, Readable, Readable> & {
+  saidLine(line: string): Promise<void>;
+};
+
 /** Runs a TypeScript module text in a Node process of its own; it imports from the repository's root as "./". */
-export function startProcess(source: string): ChildProcess & { saidLine(line: string): Promise<void> } {
+export function startProcess(source: string): StartedProcess {
   const code = source.replaceAll('from "./', `from "${ROOT}/`);
   const child = spawn(process.execPath, ["--input-type=module-typescript", "--eval", code], {
-    stdio: ["ignore", "pipe", "inherit"],
+    stdio: ["ignore", "pipe", "pipe"],
   });
   let heard = "";
+  let complaint = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    complaint += text;
+  });
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     heard += text;
   });
@@ -44,7 +53,7 @@ export function startProcess(source: string): ChildProcess & { saidLine(line: st
     new Promise<void>((done, reject) => {
       const look = () => heard.split("\n").includes(line) && done();
       child.stdout.on("data", look);
-      child.once("exit", () => reject(new Error(`the process ended without saying ${line}: ${heard}`)));
+      child.once("exit", () => reject(new Error(`the process ended without saying ${line}: ${complaint}`)));
       look();
     });
   return Object.assign(child, { saidLine });
