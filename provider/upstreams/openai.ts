@@ -162,7 +162,7 @@ async function* readStream(answer: Dispatcher.ResponseData, server: string): Asy
 
 async function* readPayloads(answer: Dispatcher.ResponseData): AsyncGenerator<string> {
   try {
-    for await (const { data } of readSse(answer.body, { maxEventBytes: MAX_EVENT_BYTES })) yield data;
+    for await (const { data } of readSse(answer.body, { maxEventLength: MAX_EVENT_BYTES })) yield data;
   } catch (error) {
     // The reader speaks of nodes, but this is the node's own model server.
     if (!(error instanceof InfernetError)) throw error;
