@@ -20,7 +20,7 @@ export type Output = {
   line(event: ProgressEvent): void;
   /** Progress on stderr: one JSON line with --json, `human` otherwise (nothing when it is empty), silent with --quiet. */
   progress(event: ProgressEvent, human: string): void;
-  /** Raw progress text on stderr for people, silent with --json or --quiet. */
+  /** A line on stderr for people alone: silent with --json or --quiet, and when it is empty. */
   hint(text: string): void;
   /** Tells an error on stderr and returns the exit code that it means. */
   fail(error: unknown): number;
@@ -52,7 +52,7 @@ export function createOutput(options: OutputOptions): Output {
       else if (human !== "") toStderr(human);
     },
     hint(text) {
-      if (!quiet && !json) toStderr(text);
+      if (!quiet && !json && text !== "") toStderr(text);
     },
     fail(error) {
       toStderr(json ? formatJson({ error: describeError(error) }) : explainError(error));

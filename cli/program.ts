@@ -3,9 +3,15 @@ import { Command, CommanderError } from "commander";
 import packageJson from "../package.json" with { type: "json" };
 import { InfernetError } from "../protocol/errors.ts";
 import { addCommand, formatExamples, type Launch } from "./command.ts";
+import { listCommand } from "./commands/job/list.ts";
+import { recoverCommand } from "./commands/job/recover.ts";
+import { refundCommand } from "./commands/job/refund.ts";
+import { statusCommand } from "./commands/job/status.ts";
+import { submitCommand } from "./commands/job/submit.ts";
 import { modelsCommand } from "./commands/models.ts";
 import { showCommand } from "./commands/node/show.ts";
 import { nodesCommand } from "./commands/nodes.ts";
+import { registerCommand } from "./commands/register.ts";
 import { addressCommand } from "./commands/wallet/address.ts";
 import { balanceCommand } from "./commands/wallet/balance.ts";
 import { createCommand } from "./commands/wallet/create.ts";
@@ -57,8 +63,16 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
     .addHelpText("after", formatExamples(EXAMPLES));
   addGlobalFlags(program);
 
+  addCommand(program, registerCommand, launch);
   addCommand(program, nodesCommand, launch);
   addCommand(program, modelsCommand, launch);
+
+  const job = program.command("job").description("Jobs: pay for an answer, and see where the money went");
+  addCommand(job, submitCommand, launch);
+  addCommand(job, statusCommand, launch);
+  addCommand(job, listCommand, launch);
+  addCommand(job, refundCommand, launch);
+  addCommand(job, recoverCommand, launch);
 
   const wallet = program.command("wallet").description("The key that pays: address, balances, deposits");
   addCommand(wallet, createCommand, launch);

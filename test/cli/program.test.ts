@@ -6,9 +6,15 @@ import { type CommandLine, createCommandLine } from "../support/command-line.ts"
 
 const COMMANDS = [
   [],
+  ["register"],
   ["nodes"],
   ["models"],
   ["node", "show"],
+  ["job", "submit"],
+  ["job", "status"],
+  ["job", "list"],
+  ["job", "refund"],
+  ["job", "recover"],
   ["wallet", "create"],
   ["wallet", "address"],
   ["wallet", "balance"],
@@ -35,12 +41,13 @@ describe("the command line, as a process without a terminal", function () {
     }
   });
 
-  it("loads neither ethers nor fastify for --help and --version", async () => {
+  it("loads no heavy package for --help and --version", async () => {
     const dist = resolve(import.meta.dirname, "../../dist");
     const entry = await readFile(join(dist, "infernet.js"), "utf8");
     const eager = [...entry.matchAll(/^import .*"\.\/parts\/(.+)";$/gm)].map(([, name]) => name!);
     const parts = await Promise.all(eager.map((name) => readFile(join(dist, "parts", name), "utf8")));
-    for (const text of [entry, ...parts]) expect(text).to.not.match(/node_modules\/(ethers|fastify)\//);
+    for (const text of [entry, ...parts])
+      expect(text).to.not.match(/node_modules\/(ethers|fastify|zod|undici)\//);
   });
 
   it("prints its version", async () => {

@@ -1,0 +1,33 @@
+// Owns the limits that a requester sets itself: what one job and one day may cost.
+import { z } from "zod";
+import { InfernetError } from "../protocol/errors.ts";
+import { parseUsdc } from "../protocol/price.ts";
+import type { BudgetLimits } from "../requester/budget.ts";
+import { environmentSource, readConfigFile, resolveSettings } from "../runtime/config.ts";
+
+const amount = z.coerce.string().transform((text, refinement) => {
+  try {
+    return parseUsdc(text);
+  } catch {
+    refinement.addIssue("expected an amount of USDC, like 1.25");
+    return z.NEVER;
+  }
+});
+const shape = { maxUsdcPerJob: amount, maxUsdcPerDay: amount };
+
+/** What one job and one day may cost when no setting says otherwise. */
+const DEFAULT_BUDGET = { maxUsdcPerJob: "1", maxUsdcPerDay: "10" };
+
+/** INFERNET_MAX_USDC_PER_JOB and INFERNET_MAX_USDC_PER_DAY, else the file's `requester` section, else the defaults. */
+export function readBudget(home: string, env: NodeJS.ProcessEnv): BudgetLimits {
+  const { requester: section = {} } = readConfigFile(home);
+  if (typeof section !== "object" || section === null) {
+    throw new InfernetError("bad-config", '"requester" in config.json must be an object');
+  }
+  const settings = resolveSettings(shape, [
+    environmentSource(env, Object.keys(shape)),
+    { name: "config.json", values: section as Record<string, unknown>, nameOf: (key) => `requester.${key}` },
+    { name: "defaults", values: DEFAULT_BUDGET },
+  ]);
+  return { perJob: settings.maxUsdcPerJob, perDay: settings.maxUsdcPerDay };
+}
