@@ -20,6 +20,8 @@ export type LocalChain = {
   accounts: LocalAccount[];
   /** Any JSON-RPC method, `evm_*` and `hardhat_*` included. */
   rpc<Result>(method: string, params?: unknown[]): Promise<Result>;
+  /** Sends a call from one of the accounts, whose keys the chain knows; gives the transaction's hash. */
+  sendAs(from: Address, call: { to: Address; data: Hex }): Promise<Hex>;
   mintUsdc(to: Address, amount: bigint): Promise<void>;
   fundNative(to: Address, wei: bigint): Promise<void>;
   mine(blocks: number): Promise<void>;
@@ -64,6 +66,7 @@ export async function startLocalChain(options: { blockIntervalMs?: number } = {}
     rpc,
     setIntervalMining,
     setAutomine: (on) => rpc("evm_setAutomine", [on]),
+    sendAs: (from, { to, data }) => rpc("eth_sendTransaction", [{ from, to, data }]),
     mintUsdc: (to, amount) =>
       send({ to: deployment.usdc, data: USDC.encodeFunctionData("mint", [to, amount]) }),
     fundNative: (to, wei) => send({ to, value: toQuantity(wei) }),
