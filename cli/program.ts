@@ -9,6 +9,7 @@ import { refundCommand } from "./commands/job/refund.ts";
 import { statusCommand } from "./commands/job/status.ts";
 import { submitCommand } from "./commands/job/submit.ts";
 import { modelsCommand } from "./commands/models.ts";
+import { createNodeCommand } from "./commands/node/create.ts";
 import { showCommand } from "./commands/node/show.ts";
 import { nodesCommand } from "./commands/nodes.ts";
 import { registerCommand } from "./commands/register.ts";
@@ -82,6 +83,7 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
   addCommand(wallet, withdrawCommand, launch);
 
   const node = program.command("node").description("The node that sells: its entry in the Registry");
+  addCommand(node, createNodeCommand, launch);
   addCommand(node, showCommand, launch);
   return program;
 }

@@ -20,8 +20,6 @@ const MODEL = {
   hash: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 } as const;
 
-export const DEMO_MODEL_NAME = "smollm2-135m-instruct";
-
 /** The path of the checked model file, downloaded first if it is not cached. Throws `model-not-found` with the ways. */
 export async function fetchDemoModel(report: (line: string) => void): Promise<string> {
   const folder = process.env.INFERNET_CACHE ?? join(envPaths("infernet", { suffix: "" }).cache, "models");

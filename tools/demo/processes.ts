@@ -53,7 +53,7 @@ export class Processes {
   async run(
     name: string,
     command: readonly string[],
-    options: Options & { onText?: (text: string) => void } = {},
+    options: Options & { onText?: (text: string) => void; onErrorLine?: (line: string) => void } = {},
   ) {
     const child = this.#spawn(name, command, options, "pipe");
     let output = "";
@@ -63,6 +63,7 @@ export class Processes {
       options.onText?.(text);
     });
     createInterface({ input: child.stderr! }).on("line", (line) => {
+      options.onErrorLine?.(line);
       if (errors.push(line) > TAIL_LINES) errors.shift();
     });
     const [code] = (await once(child, "close")) as [number | null];
