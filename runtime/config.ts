@@ -39,11 +39,11 @@ export type Source = {
 
 /** What all commands share. `bad-config` names the source and the key that is wrong. `defaults` replace the built-in. */
 export function loadConfig(
-  flags: Partial<Config>,
+  flags: Partial<Record<keyof Config, unknown>>,
   env: Environment = process.env,
   defaults: Partial<Config> = {},
 ): Config {
-  const home = flags.home ?? homeFolder(env);
+  const home = typeof flags.home === "string" && flags.home !== "" ? flags.home : homeFolder(env);
   const file = readConfigFile(home);
   const unknown = Object.keys(file).find(
     (key) => key === "home" || !(key in shape || SECTIONS.includes(key)),

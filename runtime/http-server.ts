@@ -1,7 +1,13 @@
 // Owns the HTTP(S) server that both actors put their routes on: raw bodies, one form of errors, a stop that ends.
 import type { Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import fastify, {
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from "fastify";
 import { InfernetError } from "../protocol/errors.ts";
 import type { Certificate } from "./certificate.ts";
 import { errorBody, translateError } from "./http-errors.ts";
@@ -64,6 +70,8 @@ function createApp(options: ServerOptions): FastifyInstance {
     bodyLimit: options.maxBodyBytes,
     requestTimeout: REQUEST_TIMEOUT_MS,
     exposeHeadRoutes: false,
+    logController: new LogController({ disableRequestLogging: true }),
+    loggerInstance: frameworkLog(options.log),
     clientErrorHandler(_error: Error, socket: Socket) {
       if (socket.writable)
         socket.write("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
@@ -78,6 +86,18 @@ function createApp(options: ServerOptions): FastifyInstance {
   const secure = fastify({ ...settings, https: { key, cert, minVersion: "TLSv1.2" as const } });
   // Routes need not know whether there is TLS below them.
   return secure as unknown as FastifyInstance;
+}
+
+/** What fastify itself has to say: above all that a route failed after it took over its reply, as streams do. */
+function frameworkLog(log: Log): FastifyBaseLogger {
+  const silent = () => {};
+  // Its sentences are left out: some quote the URL.
+  const report = (fields: unknown) => {
+    const { err: error } = (fields ?? {}) as { err?: unknown };
+    log.error({ error }, "the HTTP layer met a bug");
+  };
+  const loud = { level: "error", error: report, fatal: report, warn: report };
+  return { ...loud, info: silent, debug: silent, trace: silent, silent, child: () => frameworkLog(log) };
 }
 
 /** Hashes cover the octets as sent, so nothing may encode them, and only JSON is understood. */

@@ -1,6 +1,7 @@
 // Owns how files that nobody else may read come into being: mode 0600, in one step, never over an older file.
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   linkSync,
   mkdirSync,
@@ -20,8 +21,15 @@ export function systemCode(error: unknown): string | undefined {
 }
 
 /** Makes a folder, and those above it, that only their owner can enter. A folder that exists keeps its mode. */
-export function createPrivateFolder(folder: string): void {
+function createPrivateFolder(folder: string): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
+}
+
+/** Makes sure that a private file is there, empty if it was not, for a library that would create it readable to all. */
+export function touchPrivateFile(path: string): void {
+  createPrivateFolder(dirname(path));
+  // An existing file is not opened: closing it would drop the locks that SQLite holds on it in this process.
+  if (!existsSync(path)) closeSync(openSync(path, "a", 0o600));
 }
 
 /**

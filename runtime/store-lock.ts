@@ -1,12 +1,14 @@
 // Owns the lock that keeps a second process out of a store, and that the system lets go when its holder dies.
 import { DatabaseSync } from "node:sqlite";
 import { InfernetError } from "../protocol/errors.ts";
+import { touchPrivateFile } from "./private-file.ts";
 
 /**
  * Takes the lock or throws `store-locked`; returns what lets it go. It is an empty SQLite file of its own, so that
  * `infernet backup` can still read the store beside the process that holds it.
  */
 export function lockFile(lockPath: string, storePath: string): () => void {
+  touchPrivateFile(lockPath);
   const lock = new DatabaseSync(lockPath, { timeout: 0 });
   try {
     lock.exec("PRAGMA journal_mode = MEMORY; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE;");

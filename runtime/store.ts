@@ -1,9 +1,8 @@
 // Owns the SQLite file that one actor keeps its truth in: durable, versioned, one writer, many works a commit.
-import { closeSync, existsSync, openSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { resolve } from "node:path";
 import { backup, DatabaseSync } from "node:sqlite";
 import { InfernetError } from "../protocol/errors.ts";
-import { createPrivateFile, createPrivateFolder, systemCode } from "./private-file.ts";
+import { createPrivateFile, systemCode, touchPrivateFile } from "./private-file.ts";
 import { lockFile } from "./store-lock.ts";
 
 export type Store = {
@@ -147,9 +146,7 @@ function refuseBrokenSqlite(version: string): void {
 
 function createStoreFile(file: string): void {
   try {
-    createPrivateFolder(dirname(file));
-    // An existing file is not opened here: closing it would drop the locks that SQLite holds on it in this process.
-    if (!existsSync(file)) closeSync(openSync(file, "a", 0o600));
+    touchPrivateFile(file);
   } catch (cause) {
     throw new InfernetError("store-unusable", `cannot create ${file}: ${systemCode(cause)}`, {
       hint: "Choose a home folder that you can write to, with INFERNET_HOME.",

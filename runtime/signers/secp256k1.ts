@@ -48,13 +48,13 @@ export function addressOf(privateKey: Hex): Address {
  * s, or fits no key. Nobody has signed only because this answers: compare the address.
  */
 export function recoverSigner(digest: Hex, signature: Hex): Address | undefined {
+  const message = digestBytes(digest);
   const parts = splitSignature(signature);
   if (parts === undefined) return undefined;
   try {
-    const publicKey = secp256k1.ecdsaRecover(parts.rs, parts.parity, digestBytes(digest), false);
-    return addressOfPublicKey(publicKey);
-  } catch (error) {
-    if (error instanceof TypeError) throw error;
+    return addressOfPublicKey(secp256k1.ecdsaRecover(parts.rs, parts.parity, message, false));
+  } catch {
+    // r is no point's x coordinate, or r or s is out of range: no key made this.
     return undefined;
   }
 }

@@ -66,6 +66,12 @@ describe("config", () => {
     });
   });
 
+  it("takes flags as a command line gives them: texts, and undefined for what was not said", () => {
+    const flags = { chainId: "8453", rpcUrl: undefined, home: undefined };
+    expect(loadConfig(flags, env)).to.include({ chainId: 8453, rpcUrl: "http://127.0.0.1:8545", home });
+    expect(loadConfig({ home: "/elsewhere" }, env).home).to.equal("/elsewhere");
+  });
+
   it("takes an empty variable as absent, and leaves out what is not set", () => {
     Object.assign(env, { INFERNET_CHAIN_ID: "", INFERNET_ESCROW: "" });
     expect(loadConfig({}, env)).to.include({ chainId: 31_337 }).and.to.not.have.property("escrow");

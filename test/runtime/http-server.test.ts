@@ -203,6 +203,19 @@ describe("http server", () => {
       }
     });
 
+    it("that happen after a route took over its reply reach the log", async () => {
+      const { server: streaming, url: streamingUrl } = await startServer({}, (app) => {
+        app.get("/stream", async (_request, reply) => {
+          reply.hijack();
+          reply.raw.end("begun");
+          throw new Error("canary-detail");
+        });
+      });
+      await (await fetch(`${streamingUrl}/stream`)).text();
+      expect(logged).to.contain("canary-detail");
+      await streaming.stop(0);
+    });
+
     it("tell what is not there, in both shapes", async () => {
       expect(await (await fetch(`${url}/nope`)).json()).to.include({ code: "not-found", status: 404 });
       expect(await (await fetch(`${url}/v1/nope?x=1`)).json()).to.have.nested.property(

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
+import { mock } from "node:test";
 import { expect } from "chai";
 import fc from "fast-check";
 import { createHttpServer, type HttpServer } from "../../runtime/http-server.ts";
@@ -164,6 +165,26 @@ describe("event stream writer", () => {
       writer.end();
     };
     expect(await (await open()).text()).to.equal("id: 1\ndata: [DONE]\n\n:\n\n");
+  });
+
+  it("sends a heartbeat every 15 s until the end", async () => {
+    mock.timers.enable({ apis: ["setInterval"] });
+    try {
+      let opened: SseWriter | undefined;
+      handle = (writer) => {
+        opened = writer;
+      };
+      const answer = await open();
+      mock.timers.tick(14_999);
+      opened!.send({ data: "before" });
+      mock.timers.tick(1);
+      mock.timers.tick(15_000);
+      opened!.end();
+      mock.timers.tick(60_000);
+      expect(await answer.text()).to.equal("data: before\n\n:\n\n:\n\n");
+    } finally {
+      mock.timers.reset();
+    }
   });
 
   it("waits in flushed for a client that does not read, and goes on when it does", async () => {

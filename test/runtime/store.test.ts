@@ -38,11 +38,13 @@ describe("store", () => {
     });
 
     it("makes files that only their owner can read, in a folder only they can enter", () => {
+      store.close();
+      store = openStore(path, COUNTERS, { exclusive: true });
       put("a");
       const modes = readdirSync(join(folder, "home")).map(
         (file) => statSync(join(folder, "home", file)).mode & 0o777,
       );
-      expect(modes).to.deep.equal([0o600, 0o600, 0o600]);
+      expect(modes).to.deep.equal([0o600, 0o600, 0o600, 0o600]);
       expect(statSync(join(folder, "home")).mode & 0o777).to.equal(0o700);
     });
 

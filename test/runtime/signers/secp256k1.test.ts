@@ -1,9 +1,10 @@
+import { createRequire } from "node:module";
 import { expect } from "chai";
 import { computeAddress, SigningKey, Signature as WalletSignature } from "ethers";
 import fc from "fast-check";
 import { compactSignatureToSignature, parseCompactSignature, recoverAddress, serializeSignature } from "viem";
 import { privateKeyToAccount, sign } from "viem/accounts";
-import { type Hex, toAddress } from "../../../protocol/bytes.ts";
+import { concatBytes, fromHex, type Hex, keccak256, toAddress, toHex } from "../../../protocol/bytes.ts";
 import {
   addressOf,
   createSigner,
@@ -14,6 +15,8 @@ import {
 } from "../../../runtime/signers/secp256k1.ts";
 import { failureOf } from "../../support/machine.ts";
 import { hexOf, holds, holdsAsync } from "../../support/properties.ts";
+
+const fallback = createRequire(import.meta.url)("secp256k1/elliptic") as typeof import("secp256k1");
 
 const ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
 const wordHex = (value: bigint): Hex => `0x${value.toString(16).padStart(64, "0")}`;
@@ -56,6 +59,17 @@ describe("secp256k1 signer", () => {
       expect(recoverSigner(hash, compact)).to.equal(signer.address);
     });
     await holdsAsync(same, 30);
+  });
+
+  it("does the same in the JavaScript that stands in where there is no native code", () => {
+    const same = fc.property(privateKeys, hexOf(32), (key, digest) => {
+      const { signature, recid } = fallback.ecdsaSign(fromHex(digest), fromHex(key));
+      const whole = toHex(concatBytes(signature, Uint8Array.of(27 + recid)));
+      expect(createSigner(key).signDigest(digest)).to.equal(whole);
+      const publicKey = fallback.ecdsaRecover(signature, recid, fromHex(digest), false);
+      expect(recoverSigner(digest, whole)).to.equal(`0x${keccak256(publicKey.subarray(1)).slice(-40)}`);
+    });
+    holds(same, 20);
   });
 
   it("signs with a low s, and takes no high s in any form", () => {
