@@ -7,6 +7,8 @@ import type { SseWriter } from "../runtime/sse.ts";
 export type ReleasedEvent = { id: number; payload: string };
 
 export type Audience = {
+  /** Whether nobody waits or listens now. */
+  isDeserted(): boolean;
   /** Counts somebody who waits for the request without a stream yet; the returned function ends that. */
   hold(): () => void;
   /** Sends a listener what it missed, and from then on all that is published; never an event twice. */
@@ -27,9 +29,10 @@ export function createAudience(patienceMs: number, onDeserted: () => void): Audi
   let timer: NodeJS.Timeout | undefined;
   let ended = false;
 
+  const isDeserted = () => holds === 0 && listeners.size === 0;
   const watchPresence = () => {
     clearTimeout(timer);
-    if (!ended && holds === 0 && listeners.size === 0) timer = setTimeout(onDeserted, patienceMs);
+    if (!ended && isDeserted()) timer = setTimeout(onDeserted, patienceMs);
   };
   const drop = (listener: Listener) => {
     if (listeners.delete(listener)) watchPresence();
@@ -43,6 +46,7 @@ export function createAudience(patienceMs: number, onDeserted: () => void): Audi
   };
 
   return {
+    isDeserted,
     hold() {
       holds += 1;
       watchPresence();

@@ -94,12 +94,19 @@ export class PaidRequests {
     throw noSuchJob();
   }
 
+  /** Ends the running requests of a job that nobody listens to any more, without waiting for their requester's return. */
+  async endDeserted(jobId: Hex): Promise<void> {
+    const ids = this.#deps.ledger.requestsOf(jobId).map(({ requestId }) => requestId);
+    const starts = ids.flatMap((requestId) => this.#running.get(requestId) ?? []);
+    const streams = (await Promise.all(starts)).filter((stream) => stream.isDeserted);
+    await endAll(streams, new InfernetError("interrupted", "the requester closed the job"));
+  }
+
   /** Ends every running request for this reason, charging what was released; resolves when all have ended. */
   async stop(reason: InfernetError): Promise<void> {
     const starts = await Promise.allSettled(this.#running.values());
     const streams = starts.flatMap((start) => (start.status === "fulfilled" ? [start.value] : []));
-    for (const stream of streams) stream.stop(reason);
-    await Promise.all(streams.map((stream) => stream.ended));
+    await endAll(streams, reason);
   }
 
   #startOnce(incoming: Incoming): Promise<PaidStream> {
@@ -194,6 +201,11 @@ export class PaidRequests {
     const job = this.#deps.ledger.findJob(jobId);
     if (job) this.#deps.receipts.accept(job, receipt);
   }
+}
+
+async function endAll(streams: readonly PaidStream[], reason: InfernetError): Promise<void> {
+  for (const stream of streams) stream.stop(reason);
+  await Promise.all(streams.map((stream) => stream.ended));
 }
 
 function readIncoming(path: ModelPath, headers: RequestHeaders, body: Uint8Array): Incoming {

@@ -44,7 +44,7 @@ export type StreamPlan = {
 
 export type StreamDependencies = { upstream: Upstream; ledger: JobLedger; seat: Seat; log: Log };
 
-/** What a request came to: its delivery, or why nothing was released and nothing charged. */
+/** What a request came to: its delivery, or why it was forgotten: nothing was released, nothing is charged. */
 export type StreamOutcome = { delivery: SignedDelivery } | { failure: unknown };
 
 /** Runs one request from its durable start to its delivery. */
@@ -62,6 +62,8 @@ export class PaidStream {
   #outgoing: string[] = [];
   #metered: Metered = NOTHING_METERED;
   #lastEventId = 0;
+  /** Whether an event stream was opened for it, which must end with a delivery. */
+  #isOpened = false;
   #outcome: StreamOutcome | undefined;
   /** The cover that the ledger's reservation was last made from. */
   #reserved: bigint;
@@ -90,8 +92,14 @@ export class PaidStream {
 
   /** Sends this listener everything after the event, what comes, and the delivery; then ends its stream. */
   join(writer: SseWriter, afterId: number): void {
+    this.#isOpened = true;
     this.#audience.join(writer, afterId, this.#deps.ledger.payloadsAfter(this.#plan.requestId, afterId));
     if (this.#need) sendWord(writer, this.#need);
+  }
+
+  /** Whether nobody waits for it or listens now. */
+  get isDeserted(): boolean {
+    return this.#audience.isDeserted();
   }
 
   /** Ends the generation for this reason; what was released is charged. */
@@ -243,7 +251,7 @@ export class PaidStream {
       : new InfernetError("upstream-failed", "something went wrong on the node's side");
     this.#audience.tell({ type: "error", problem: problemOf(told) });
     try {
-      if (this.#lastEventId === 0) {
+      if (this.#lastEventId === 0 && !this.#isOpened) {
         ledger.forgetRequest(requestId);
         return { failure: error };
       }

@@ -40,7 +40,10 @@ export function addJobRoutes(app: FastifyInstance, deps: JobRouteDependencies): 
 
   app.post<JobRoute>(`${JOBS_PATH}/:jobId/close`, async (request, reply) => {
     const { jobId, state } = jobOf(request);
-    if (state !== "closed") await settle(deps, jobId);
+    if (state !== "closed") {
+      await requests.endDeserted(jobId);
+      await settle(deps, jobId);
+    }
     return reply.type("application/json").send(toJson(jobDocument(ledger, ledger.findJob(jobId)!)));
   });
 }

@@ -5,7 +5,7 @@ import { HEADERS, jobDocumentSchema } from "../../protocol/wire.ts";
 import { recoverSigner } from "../../runtime/signers/secp256k1.ts";
 import { ScriptedUpstream } from "../support/scripted-upstream.ts";
 import { createFolder, DOMAIN, NODE, word } from "./ledger-fixture.ts";
-import { openJob, readWhole, SALT, type Serving, send, startServing } from "./serving-fixture.ts";
+import { openJob, readAnswer, readWhole, SALT, type Serving, send, startServing } from "./serving-fixture.ts";
 
 describe("a provider's routes", () => {
   const folder = createFolder();
@@ -56,6 +56,22 @@ describe("a provider's routes", () => {
     expect(document).to.include({ status: "settling", charge: 11n });
     expect(document.requests[0]!.delivery).to.deep.equal(delivery);
     expect(on.settled).to.deep.equal([job.jobId]);
+  });
+
+  it("end what a requester left running when it closes the job, charging what was released", async () => {
+    const other = await startServing(`${folder.path}/left`, new ScriptedUpstream(["a", { hang: true }]));
+    const job = openJob(other);
+    const leave = new AbortController();
+    for await (const event of readAnswer(await send(other, job, 18n, { signal: leave.signal }))) {
+      if ("payload" in event && event.payload.includes('"a"')) break;
+    }
+    leave.abort();
+    const url = `${other.url}/infernet/jobs/${job.jobId}/close`;
+    const closed = await fetch(url, { method: "POST", headers: { [HEADERS.salt]: SALT } });
+    const document = jobDocumentSchema.parse(await closed.json());
+    expect(document).to.include({ status: "settling", charge: 11n });
+    expect(document.requests[0]!.delivery).to.include({ completionTokens: 1, estimated: true });
+    await other.stop();
   });
 
   it("hide a job from everybody else: wrong salt, no salt and unknown job are the same 404", async () => {

@@ -296,6 +296,16 @@ describe("a paid stream", () => {
     expect(on.ledger.jobCharge(job.jobId)).to.equal(0n);
   });
 
+  it("ends a stream that was opened with a delivery of nothing when the upstream fails before the first token", async () => {
+    // The real prompt is dearer than what is signed for, so the node has to ask before the first token.
+    const on = await start(new ScriptedUpstream([{ usage: [25, 0], final: false }, "a", { usage: [25, 1] }]));
+    const answer = await readWhole(await send(on, openJob(on), 18n));
+    expect(answer.needs).to.deep.equal([25n]);
+    expect(answer.errors).to.deep.equal(["receipt-timeout"]);
+    expect(answer.payloads).to.deep.equal([]);
+    expect(answer.delivery).to.include({ promptTokens: 0, completionTokens: 0, jobCharge: 0n });
+  });
+
   it("ends running requests with their deliveries when the node stops", async () => {
     const on = await start(new ScriptedUpstream([...words(2), { hang: true }]));
     const job = openJob(on);

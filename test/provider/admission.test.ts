@@ -1,0 +1,159 @@
+// Who may run: capacity, one receipt shared in order, and never more handed out than is signed for.
+import { expect } from "chai";
+import fc from "fast-check";
+import type { Hex } from "../../protocol/bytes.ts";
+import type { InfernetError } from "../../protocol/errors.ts";
+import { createAdmission, type Seat } from "../../provider/admission.ts";
+import { failureOf } from "../support/machine.ts";
+import { holds } from "../support/properties.ts";
+import {
+  addFundedJob,
+  createFolder,
+  type Ledgers,
+  openLedgers,
+  receiptOf,
+  SESSION_TERMS,
+} from "./ledger-fixture.ts";
+
+const millionths = (amount: number) => BigInt(amount) * 1_000_000n;
+
+describe("admission", () => {
+  const folder = createFolder();
+  let ledgers: Ledgers;
+  let salt = 0;
+  /** A session of its own for each test, so that all share one store. */
+  const openSession = () => {
+    salt += 1;
+    const salted: Hex = `0x${salt.toString(16).padStart(64, "0")}`;
+    return addFundedJob(ledgers, { ...SESSION_TERMS, salt: salted }, 1_000_000n);
+  };
+  const scene = (capacity = 10) => {
+    const admission = createAdmission(ledgers.ledger, capacity);
+    const jobId = openSession();
+    const sign = (amount: number) => {
+      ledgers.ledger.acceptReceipt(receiptOf(jobId, BigInt(amount)));
+      admission.grant(jobId);
+    };
+    const admit = (amount: number) => admission.admit(ledgers.ledger.findJob(jobId)!, millionths(amount));
+    return { admission, sign, admit };
+  };
+  const wait = (seat: Seat, amount: number, timeoutMs = 10_000) =>
+    seat.waitFor(millionths(amount), timeoutMs, new AbortController().signal);
+  before(() => {
+    ledgers = openLedgers(folder.path);
+  });
+  after(() => {
+    ledgers.store.close();
+    folder.remove();
+  });
+
+  it("admits while the receipt covers all reservations, and else tells the cumulative need", async () => {
+    const { admit, sign } = scene();
+    sign(25);
+    admit(10);
+    const error: InfernetError = await failureOf(() => admit(20));
+    expect(error.code).to.equal("receipt-too-small");
+    expect(error.data).to.deep.equal({ need: "30" });
+    sign(30);
+    admit(20);
+  });
+
+  it("refuses beyond the node's capacity, whatever is signed, until a seat is left", async () => {
+    const { admission, admit, sign } = scene(1);
+    sign(100);
+    const seat = admit(10);
+    expect((await failureOf(() => admit(10))).code).to.equal("node-busy");
+    seat.leave();
+    seat.leave();
+    expect(admission.running()).to.equal(0);
+    admit(10);
+  });
+
+  it("gives what seats ask for in the order of the asks, and keeps each told need true", async () => {
+    const { admit, sign } = scene();
+    sign(20);
+    const [first, second] = [admit(10), admit(10)];
+    expect(second.ask(millionths(15))).to.equal(25n);
+    expect(first.ask(millionths(14))).to.equal(29n);
+    sign(25);
+    expect(await wait(second, 15)).to.equal(true);
+    expect(first.covered()).to.equal(millionths(10));
+    sign(29);
+    expect(await wait(first, 14)).to.equal(true);
+  });
+
+  it("tells a need once, and none when the receipt covers the ask already", () => {
+    const { admit, sign } = scene();
+    sign(20);
+    const seat = admit(10);
+    expect(seat.ask(millionths(20))).to.equal(undefined);
+    expect(seat.covered()).to.equal(millionths(20));
+    expect(seat.ask(millionths(30))).to.equal(30n);
+    expect(seat.ask(millionths(30))).to.equal(undefined);
+  });
+
+  it("hands out a part of an ask when less is signed", async () => {
+    const { admit, sign } = scene();
+    sign(10);
+    const seat = admit(10);
+    seat.ask(millionths(20));
+    const waiting = wait(seat, 13);
+    sign(12);
+    expect(seat.covered()).to.equal(millionths(12));
+    sign(14);
+    expect(await waiting).to.equal(true);
+  });
+
+  it("stops waiting after the time-out and on abort", async () => {
+    const { admit, sign } = scene();
+    sign(10);
+    const seat = admit(10);
+    expect(await wait(seat, 11, 5)).to.equal(false);
+    const abort = new AbortController();
+    const waiting = seat.waitFor(millionths(11), 10_000, abort.signal);
+    abort.abort();
+    expect(await waiting).to.equal(false);
+  });
+
+  it("frees a seat's share for the next when it leaves", async () => {
+    const { admit, sign } = scene();
+    sign(20);
+    const [first, second] = [admit(10), admit(10)];
+    second.ask(millionths(20));
+    first.leave();
+    expect(await wait(second, 20)).to.equal(true);
+  });
+
+  it("never covers more in all than the receipt, whatever is asked, signed and left", () => {
+    const step = fc.record({
+      kind: fc.constantFrom("admit", "ask", "sign", "leave"),
+      amount: fc.integer({ min: 0, max: 60 }),
+      seat: fc.nat(5),
+    });
+    holds(
+      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+        const { admit, sign } = scene(4);
+        const seats: Seat[] = [];
+        let signed = 0;
+        for (const { kind, amount, seat } of steps) {
+          if (kind === "sign") sign(amount);
+          if (kind === "sign") signed = Math.max(signed, amount);
+          if (kind === "admit") tryTo(() => seats.push(admit(amount)));
+          if (kind === "ask") seats[seat]?.ask(millionths(amount));
+          if (kind === "leave") for (const left of seats.splice(seat, 1)) left.leave();
+          const covered = seats.reduce((sum, one) => sum + one.covered(), 0n);
+          expect(covered <= millionths(signed)).to.equal(true);
+        }
+      }),
+      50,
+    );
+  });
+});
+
+function tryTo(act: () => unknown): void {
+  try {
+    act();
+  } catch {
+    // Refused: nothing changed, which the property looks at.
+  }
+}

@@ -1,0 +1,138 @@
+// The node's offer: what stands in it, when it is signed anew, and how long it is kept.
+import { expect } from "chai";
+import type { ListedModel } from "../../protocol/offer.ts";
+import { formatServedOffer, offerDigest, parseServedOffer } from "../../protocol/offer.ts";
+import type { ProviderConfig } from "../../provider/config.ts";
+import { createOffers } from "../../provider/offers.ts";
+import { createLogger } from "../../runtime/logger.ts";
+import { recoverSigner } from "../../runtime/signers/secp256k1.ts";
+import { failureOf } from "../support/machine.ts";
+import { ScriptedUpstream, TINY } from "../support/scripted-upstream.ts";
+import {
+  account,
+  addFundedJob,
+  createFolder,
+  DOMAIN,
+  type Ledgers,
+  NODE,
+  OPENED_AT,
+  openLedgers,
+  SINGLE_TERMS,
+  word,
+} from "./ledger-fixture.ts";
+import { CONFIG, LISTED } from "./serving-fixture.ts";
+
+describe("offers", () => {
+  const folder = createFolder();
+  let ledgers: Ledgers;
+  let upstream: ScriptedUpstream;
+  let listed: ListedModel[] | undefined;
+  let store = 0;
+  const create = (config: Partial<ProviderConfig> = {}) =>
+    createOffers({
+      config: { ...CONFIG, ...config },
+      domain: DOMAIN,
+      contracts: { registry: account(0x11), escrow: DOMAIN.escrow, usdc: account(0x13) },
+      listing: async () => listed && { payee: account(0x23), models: listed },
+      tlsKeyHash: word(0x44),
+      upstream,
+      signer: NODE,
+      store: ledgers.store,
+      clock: ledgers.clock,
+      log: createLogger({ level: "silent" }),
+    });
+  beforeEach(() => {
+    store += 1;
+    ledgers = openLedgers(`${folder.path}/${store}`);
+    upstream = new ScriptedUpstream([]);
+    listed = LISTED;
+  });
+  afterEach(() => ledgers.store.close());
+  after(() => folder.remove());
+
+  it("are signed by the node and read as they were written", async () => {
+    const { offer, offerHash, signature } = (await create()).current();
+    expect(recoverSigner(offerDigest(DOMAIN, offer, offerHash), signature)).to.equal(NODE.address);
+    expect(parseServedOffer(formatServedOffer((await create()).current())).offer).to.deep.equal(offer);
+    expect(offer).to.include({
+      node: NODE.address,
+      payee: account(0x23),
+      tlsKeyHash: word(0x44),
+      chunkTokens: 4,
+    });
+  });
+
+  it("are valid for openings in blocks whose time lags behind this machine's clock", async () => {
+    const { offer } = (await create()).current();
+    expect(offer.issuedAt).to.be.lessThan(OPENED_AT);
+    expect(offer.expires).to.equal(OPENED_AT + 3600);
+  });
+
+  it("hold the models that the upstream has and the Registry lists, never above its ceiling", async () => {
+    upstream.models = [TINY, { ...TINY, name: "unlisted" }];
+    listed = [...LISTED, { ...LISTED[0]!, name: "not here" }];
+    const prices = { default: { inputPrice: 9_000_000n, outputPrice: 9_000_000n }, byModel: {} };
+    const dear = await create({ prices });
+    expect(dear.current().offer.models).to.deep.equal([{ ...LISTED[0]!, contextLength: 2048 }]);
+    const own = { tiny: { inputPrice: 5n, outputPrice: 6n } };
+    const cheap = await create({ prices: { ...prices, byModel: own } });
+    expect(cheap.current().offer.models[0]).to.include({ inputPrice: 5n, outputPrice: 6n });
+  });
+
+  it("are refused without a registration, and without any listed model", async () => {
+    listed = undefined;
+    expect((await failureOf(() => create())).code).to.equal("not-registered");
+    listed = [{ ...LISTED[0]!, name: "other" }];
+    expect((await failureOf(() => create())).code).to.equal("model-not-found");
+  });
+
+  it("stay as they are until half of their life is over", async () => {
+    const offers = await create();
+    const first = offers.current();
+    ledgers.clock.now += 1799;
+    expect(await offers.refresh()).to.equal(first);
+    ledgers.clock.now += 1;
+    const second = await offers.refresh();
+    expect(second.offer.expires).to.equal(first.offer.expires + 1800);
+    expect(offers.current()).to.equal(second);
+  });
+
+  it("are signed anew at once when the models change", async () => {
+    const offers = await create();
+    const first = offers.current();
+    upstream.models = [{ ...TINY, digest: word(0x66) }];
+    expect((await offers.refresh()).offer.models[0]!.digest).to.equal(word(0x66));
+    expect(offers.byHash(first.offerHash)?.offer).to.deep.equal(first.offer);
+  });
+
+  it("stay when the upstream cannot be asked", async () => {
+    const offers = await create();
+    const first = offers.current();
+    upstream.listModels = () => Promise.reject(new Error("down"));
+    await offers.refresh().catch(() => {});
+    expect(offers.current()).to.equal(first);
+  });
+
+  it("are kept while a job that was opened under them is not closed, across restarts", async () => {
+    const offers = await create();
+    const { offerHash } = offers.current();
+    addFundedJob(ledgers, { ...SINGLE_TERMS, offerHash }, 100n);
+    ledgers.store.close();
+    ledgers = openLedgers(`${folder.path}/${store}`);
+    ledgers.clock.now = OPENED_AT + 100_000;
+    const later = await create();
+    expect(later.byHash(offerHash)?.offerHash).to.equal(offerHash);
+    expect(later.byHash(word(0x99))).to.equal(undefined);
+  });
+
+  it("are forgotten one life after they expired when no job needs them", async () => {
+    const offers = await create();
+    const { offerHash } = offers.current();
+    ledgers.clock.now += 3600 + 3600;
+    await offers.refresh();
+    expect(offers.byHash(offerHash)).to.not.equal(undefined);
+    ledgers.clock.now += 1801;
+    await offers.refresh();
+    expect(offers.byHash(offerHash)).to.equal(undefined);
+  });
+});
