@@ -7,8 +7,8 @@ import type { SseWriter } from "../runtime/sse.ts";
 export type ReleasedEvent = { id: number; payload: string };
 
 export type Audience = {
-  /** Whether nobody waits or listens now. */
-  isDeserted(): boolean;
+  /** Resolves to whether nobody waits or listens any more, now or within this time. */
+  isDeserted(withinMs: number): Promise<boolean>;
   /** Counts somebody who waits for the request without a stream yet; the returned function ends that. */
   hold(): () => void;
   /** Sends a listener what it missed, and from then on all that is published; never an event twice. */
@@ -25,14 +25,17 @@ type Listener = { writer: SseWriter; lastEventId: number };
 /** `onDeserted` is called once nobody has held, listened or taken anything for `patienceMs`. */
 export function createAudience(patienceMs: number, onDeserted: () => void): Audience {
   const listeners = new Set<Listener>();
+  const whenEmpty: (() => void)[] = [];
   let holds = 0;
   let timer: NodeJS.Timeout | undefined;
   let ended = false;
 
-  const isDeserted = () => holds === 0 && listeners.size === 0;
+  const isEmpty = () => holds === 0 && listeners.size === 0;
   const watchPresence = () => {
     clearTimeout(timer);
-    if (!ended && isDeserted()) timer = setTimeout(onDeserted, patienceMs);
+    if (!isEmpty()) return;
+    for (const tell of whenEmpty.splice(0)) tell();
+    if (!ended) timer = setTimeout(onDeserted, patienceMs);
   };
   const drop = (listener: Listener) => {
     if (listeners.delete(listener)) watchPresence();
@@ -46,7 +49,10 @@ export function createAudience(patienceMs: number, onDeserted: () => void): Audi
   };
 
   return {
-    isDeserted,
+    isDeserted(withinMs) {
+      if (isEmpty()) return Promise.resolve(true);
+      return within(new Promise((resolve) => whenEmpty.push(resolve)), withinMs);
+    },
     hold() {
       holds += 1;
       watchPresence();

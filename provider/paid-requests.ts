@@ -53,6 +53,8 @@ type Incoming = {
   receipt: string | undefined;
 };
 
+/** A listener's broken connection may be noticed a little after the request that follows it on another one. */
+const LEAVING_MS = 500;
 const IDEMPOTENCY_KEY = /^[A-Za-z0-9_-]{1,64}$/;
 
 export class PaidRequests {
@@ -98,8 +100,13 @@ export class PaidRequests {
   async endDeserted(jobId: Hex): Promise<void> {
     const ids = this.#deps.ledger.requestsOf(jobId).map(({ requestId }) => requestId);
     const starts = ids.flatMap((requestId) => this.#running.get(requestId) ?? []);
-    const streams = (await Promise.all(starts)).filter((stream) => stream.isDeserted);
-    await endAll(streams, new InfernetError("interrupted", "the requester closed the job"));
+    const reason = new InfernetError("interrupted", "the requester closed the job");
+    const streams = await Promise.all(starts);
+    await Promise.all(
+      streams.map(async (stream) => {
+        if (await stream.isDeserted(LEAVING_MS)) await endAll([stream], reason);
+      }),
+    );
   }
 
   /** Ends every running request for this reason, charging what was released; resolves when all have ended. */

@@ -97,9 +97,9 @@ export class PaidStream {
     if (this.#need) sendWord(writer, this.#need);
   }
 
-  /** Whether nobody waits for it or listens now. */
-  get isDeserted(): boolean {
-    return this.#audience.isDeserted();
+  /** Resolves to whether nobody waits for it or listens any more, now or within this time. */
+  isDeserted(withinMs: number): Promise<boolean> {
+    return this.#audience.isDeserted(withinMs);
   }
 
   /** Ends the generation for this reason; what was released is charged. */
