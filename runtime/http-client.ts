@@ -67,8 +67,9 @@ export function createHttpClient(options: ClientOptions): HttpClient {
 }
 
 /**
- * Fetches what is checked by a signature of its own, up to 256 KiB, from a server whose key is not known yet. Returns
- * the key hash that the server showed (null over plain HTTP), to be compared with the one that was signed.
+ * Fetches what is checked by a signature of its own, up to 256 KiB and within `timeoutMs` (10 s) in all, from a server
+ * whose key is not known yet. Returns the key hash that the server showed (null over plain HTTP), to be compared with
+ * the one that was signed. `node-unreachable`, `node-misbehaved`; an aborted signal's own reason.
  */
 export async function fetchUnpinned(
   endpoint: string,
@@ -77,21 +78,26 @@ export async function fetchUnpinned(
 ): Promise<{ text: string; tlsKeyHash: Hex | null }> {
   const url = parseEndpoint(endpoint);
   const timeoutMs = options.timeoutMs ?? CONNECT_TIMEOUT_MS;
+  // A stranger's server may send a byte at a time: only the whole has a limit that holds.
+  const deadline = AbortSignal.timeout(timeoutMs);
+  const signal = AbortSignal.any([deadline, ...(options.signal ? [options.signal] : [])]);
   let tlsKeyHash: Hex | null = null;
   const client = openClient(
     url,
     (shown) => {
       tlsKeyHash = shown ?? null;
     },
-    { timeoutMs, answerTimeoutMs: timeoutMs },
+    { timeoutMs },
   );
   try {
-    const { signal } = options;
-    const answer = await client.request({ method: "GET", path, ...(signal ? { signal } : {}) });
+    const answer = await client.request({ method: "GET", path, signal });
     if (answer.status !== 200) {
       throw new InfernetError("node-misbehaved", `${url.origin} answered ${answer.status} to GET ${path}`);
     }
     return { text: await answer.text(MAX_OFFER_BYTES), tlsKeyHash };
+  } catch (error) {
+    if (error !== deadline.reason) throw error;
+    throw unreachable(url, `no whole answer within ${timeoutMs} ms`, error);
   } finally {
     await client.close();
   }
@@ -165,9 +171,13 @@ function explain(error: unknown, url: URL, signal: AbortSignal | undefined): unk
   if (error instanceof InfernetError) return error;
   if (signal?.aborted) return signal.reason;
   const { code, message } = error as { code?: string; message?: string };
-  return new InfernetError("node-unreachable", `${url.origin} cannot be reached: ${code ?? message}`, {
+  return unreachable(url, code ?? message ?? "unknown", error);
+}
+
+function unreachable(url: URL, reason: string, cause: unknown): InfernetError {
+  return new InfernetError("node-unreachable", `${url.origin} cannot be reached: ${reason}`, {
     hint: "Check that the node runs and that its address and port can be reached from here.",
-    cause: error,
+    cause,
   });
 }
 

@@ -320,6 +320,24 @@ describe("fetchUnpinned", () => {
     await close();
   });
 
+  it("gives up on a server that answers a byte at a time, and on the caller's signal", async () => {
+    const dripping = createPlainServer((socket) => {
+      socket.on("error", () => {});
+      socket.write("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
+      const drip = setInterval(() => socket.write("x"), 5);
+      socket.once("close", () => clearInterval(drip));
+    });
+    const { port, close } = await listenRaw(dripping);
+    const fetchFrom = (options: { timeoutMs?: number; signal?: AbortSignal }) =>
+      fetchUnpinned(`http://127.0.0.1:${port}`, "/", options);
+    const error = await failureOf(() => fetchFrom({ timeoutMs: 100 }));
+    expect(error.code).to.equal("node-unreachable");
+    expect(error.message).to.contain("100 ms");
+    const reason = new Error("enough");
+    expect(await fetchFrom({ signal: abortSoon(reason) }).catch((thrown) => thrown)).to.equal(reason);
+    await close();
+  });
+
   it("shows no key over plain HTTP", async () => {
     const { port, close } = await listenRaw(
       createPlainServer((socket) => socket.once("data", () => socket.end(ANSWER))),
