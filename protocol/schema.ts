@@ -42,8 +42,9 @@ export function parseJsonWith<Out>(schema: z.ZodType<Out>, text: string, code: E
   let data: unknown;
   try {
     data = JSON.parse(text);
-  } catch (cause) {
-    throw new InfernetError(code, `${what} is not JSON`, { cause });
+  } catch {
+    // No cause: the engine's own error quotes the text, which may be a prompt.
+    throw new InfernetError(code, `${what} is not JSON`);
   }
   return parseWith(schema, data, code, what);
 }

@@ -128,8 +128,8 @@ function base64Of(url: unknown): string {
 function toToolCall({ function: called }: OpenAiToolCall) {
   try {
     return { function: { name: called?.name ?? "", arguments: JSON.parse(called?.arguments || "{}") } };
-  } catch (cause) {
-    throw new InfernetError("bad-request", "the arguments of a tool call are not JSON", { cause });
+  } catch {
+    throw new InfernetError("bad-request", "the arguments of a tool call are not JSON");
   }
 }
 

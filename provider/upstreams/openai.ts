@@ -50,7 +50,7 @@ const pieceSchema = z.looseObject({
     .array(z.custom<OpenAiChoice>((choice) => typeof choice === "object" && choice !== null))
     .default([]),
   usage: usageSchema.nullish(),
-  error: z.unknown(),
+  error: z.unknown().optional(),
 });
 const embeddingsSchema = z.looseObject({ data: z.array(z.unknown()), usage: usageSchema.nullish() });
 const positiveSchema = z.int().positive().nullish().catch(null);
