@@ -11,8 +11,6 @@ export type CommandSpec<Options extends object, Result extends object | undefine
   options?: readonly Option[];
   /** Command lines that work, without the leading `infernet`. */
   examples: readonly string[];
-  /** True when `run` itself ends after `context.signal` aborts, because it has something to put in order first. */
-  cleansUp?: boolean;
   /** Does the work. Arguments arrive among the options, under their names. An undefined result prints nothing. */
   run(context: Context, options: Options): Promise<Result>;
   render(result: NonNullable<Result>, style: Style): string;
@@ -22,7 +20,6 @@ export type CommandSpec<Options extends object, Result extends object | undefine
 export type Launch = (
   globals: Record<string, unknown>,
   act: (context: Context) => Promise<void>,
-  cleansUp: boolean,
 ) => Promise<void>;
 
 /** Adds a command below `parent`. */
@@ -46,7 +43,7 @@ export function addCommand<Options extends object, Result extends object | undef
       const result = await spec.run(context, options);
       if (result) context.output.result(result, (style) => spec.render(result, style));
     };
-    await launch(command.optsWithGlobals(), act, spec.cleansUp ?? false);
+    await launch(command.optsWithGlobals(), act);
   });
 }
 

@@ -19,6 +19,8 @@ export type Context = {
   chain(): Promise<Chain>;
   /** Has something closed when the command ends, last first. */
   atEnd(close: () => unknown): void;
+  /** From now on an abort of `signal` does not end the command: it ends by itself, when it has put things in order. */
+  endItself(): void;
 };
 
 /** A local chain's contracts are found where ignition puts them; those of a real chain only where a setting says. */
@@ -30,9 +32,13 @@ export type ContextParts = Pick<Context, "output" | "terminal" | "signal"> & {
   flags: Partial<Config>;
 };
 
-export function createContext(parts: ContextParts): Context & { close(): Promise<void> } {
+/** A context and its end; `endsItself` tells whether the command has said so. */
+type LaunchedContext = Context & { readonly endsItself: boolean; close(): Promise<void> };
+
+export function createContext(parts: ContextParts): LaunchedContext {
   const { flags, terminal } = parts;
   const closers: (() => unknown)[] = [];
+  let endsItself = false;
   const config = once(async () => {
     const { loadConfig } = await import("../runtime/config.ts");
     return loadConfig(flags, terminal.env);
@@ -58,6 +64,12 @@ export function createContext(parts: ContextParts): Context & { close(): Promise
       return chain;
     }),
     atEnd: (close) => void closers.push(close),
+    endItself() {
+      endsItself = true;
+    },
+    get endsItself() {
+      return endsItself;
+    },
     async close() {
       for (const close of closers.splice(0).reverse()) await close();
     },

@@ -32,8 +32,8 @@ const EXAMPLES = [
 /** Runs one command line and returns its exit code. Writes to the terminal's streams only. */
 export async function runProgram(argv: readonly string[], terminal: Terminal): Promise<number> {
   let exitCode = 0;
-  const launch: Launch = async (globals, act, cleansUp) => {
-    exitCode = await launchCommand(terminal, globals, act, cleansUp);
+  const launch: Launch = async (globals, act) => {
+    exitCode = await launchCommand(terminal, globals, act);
   };
   const program = buildProgram(terminal, launch);
   try {
@@ -92,15 +92,13 @@ async function launchCommand(
   terminal: Terminal,
   globals: Record<string, unknown>,
   act: Parameters<Launch>[1],
-  cleansUp: boolean,
 ): Promise<number> {
   const output = createOutput({ ...terminal, ...speechFlagsOf(globals) });
   const ending = watchForEnding(terminal);
   const { signal } = ending;
   const context = createContext({ output, terminal, signal, flags: configFlagsOf(globals) });
   try {
-    const work = act(context);
-    await (cleansUp ? work : Promise.race([work, rejectionOf(signal)]));
+    await Promise.race([act(context), rejectionOf(signal, () => context.endsItself)]);
     return 0;
   } catch (error) {
     if (ending.isQuiet()) return 0;
@@ -115,10 +113,14 @@ async function launchCommand(
   }
 }
 
-function rejectionOf(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) =>
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true }),
-  );
+/** Rejects when the signal aborts, unless the command has said that it ends by itself then. */
+function rejectionOf(signal: AbortSignal, endsItself: () => boolean): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    const onAbort = () => {
+      if (!endsItself()) reject(signal.reason);
+    };
+    signal.addEventListener("abort", onAbort, { once: true });
+  });
 }
 
 /** A wrong command line as an error of ours; anything else as it is. */

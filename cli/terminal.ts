@@ -29,7 +29,7 @@ export function processTerminal(): Terminal {
 export type Ending = { signal: AbortSignal; isQuiet(): boolean; stop(): void };
 
 /**
- * Watches for Ctrl-C, SIGTERM and a reader that closes our output. The first aborts the signal with `interrupted`,
+ * Watches for Ctrl-C, SIGTERM, a closed terminal and a reader that closes our output. The first aborts the signal with `interrupted`,
  * the second ends the process at once, for a person who does not want to wait for the cleaning up.
  */
 export function watchForEnding(terminal: Terminal): Ending {
@@ -44,7 +44,7 @@ export function watchForEnding(terminal: Terminal): Ending {
     quiet = true;
     controller.abort(new InfernetError("interrupted", "nobody reads the output any more"));
   };
-  const signals = ["SIGINT", "SIGTERM"] as const;
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   const streams = [terminal.stdout, terminal.stderr];
   for (const name of signals) process.on(name, onSignal);
   for (const stream of streams) stream.on("error", onStreamError);

@@ -118,4 +118,33 @@ describe("the command line, as a process without a terminal", function () {
     const [exitCode] = await once(child, "close");
     expect([exitCode, stderr]).to.deep.equal([0, ""]);
   });
+
+  it("ends with 130 when it is interrupted while it waits for input", async () => {
+    const child = user.start(["job", "submit", "--model", "m"], { stdin: null });
+    // More than a pipe holds: the write ends once the command reads.
+    await new Promise((resolve) => child.stdin!.write("a".repeat(1 << 18), resolve));
+    child.kill("SIGINT");
+    const [exitCode] = await once(child, "close");
+    expect(exitCode).to.equal(130);
+  });
+
+  it("ends with 2 when a prompt is given twice, empty, not text, or not there", async () => {
+    const submit = ["job", "submit", "--model", "m"];
+    const runs = [
+      user.run([...submit, "--prompt", "a", "--file", "b"]),
+      user.run([...submit, "--prompt", " "]),
+      user.run(submit),
+      user.run([...submit, "--file", process.execPath]),
+      user.run([...submit, "--file", join(user.home, "nothing")]),
+    ];
+    for (const { exitCode, stdout, stderr } of await Promise.all(runs)) {
+      expect([exitCode, stdout], stderr).to.deep.equal([2, ""]);
+    }
+  });
+
+  it("asks for a wallet before anything else when a job is submitted without one", async () => {
+    const { exitCode, stderr } = await user.run(["job", "submit", "--model", "m", "--prompt", "hello"]);
+    expect(exitCode).to.equal(8);
+    expect(stderr).to.contain("infernet wallet create");
+  });
 });

@@ -10,11 +10,12 @@ import type { LocalChain } from "./local-chain.ts";
 const BUNDLE = resolve(import.meta.dirname, "../../dist/infernet.js");
 
 export type Ended = { exitCode: number | null; stdout: string; stderr: string };
-export type RunOptions = { env?: Record<string, string>; stdin?: string; cwd?: string };
+/** `stdin` null leaves standard input open for the caller to write; otherwise it holds this text, or nothing. */
+export type RunOptions = { env?: Record<string, string>; stdin?: string | null; cwd?: string };
 
 export type CommandLine = {
   home: string;
-  /** Runs a command to its end. Standard input is closed unless `stdin` is given: there is no terminal. */
+  /** Runs a command to its end. There is no terminal. */
   run(args: readonly string[], options?: RunOptions): Promise<Ended>;
   /** Starts a command that the caller ends. */
   start(args: readonly string[], options?: RunOptions): ChildProcess;
@@ -38,7 +39,7 @@ export async function createCommandLine(chain?: LocalChain): Promise<CommandLine
       stdio: ["pipe", "pipe", "pipe"],
     });
     child.stdin.on("error", () => {}); // A command that needs no input may end before it is written.
-    child.stdin.end(stdin ?? "");
+    if (stdin !== null) child.stdin.end(stdin ?? "");
     return child;
   };
   return {

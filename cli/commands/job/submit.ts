@@ -56,11 +56,12 @@ export const submitCommand: CommandSpec<Options, undefined> = {
     'job submit --model llama3.2:1b --prompt "Why is the sky blue?" --max-usdc 0.01',
     "job submit --model llama3.2:1b --file notes.txt --max-tokens 200 --json",
   ],
-  cleansUp: true,
   async run(context, options) {
     const body = requestBodyOf(options, await readPrompt(context, options));
     const requester = await openRequester(context);
     const answer = createAnswerWriter(context);
+    // From here on money may be out: an interruption is for the requester, which closes the job first.
+    context.endItself();
     const bill = await requester.submit({
       path: "/v1/chat/completions",
       body,
