@@ -21,7 +21,7 @@ import { withdrawCommand } from "./commands/wallet/withdraw.ts";
 import { createContext } from "./context.ts";
 import { addGlobalFlags, configFlagsOf, speechFlagsOf } from "./global-flags.ts";
 import { createOutput } from "./output.ts";
-import { type Terminal, watchForEnding } from "./terminal.ts";
+import { type Ending, type Terminal, watchForEnding } from "./terminal.ts";
 
 const EXAMPLES = [
   "models --search llama",
@@ -31,9 +31,10 @@ const EXAMPLES = [
 
 /** Runs one command line and returns its exit code. Writes to the terminal's streams only. */
 export async function runProgram(argv: readonly string[], terminal: Terminal): Promise<number> {
+  const ending = watchForEnding(terminal);
   let exitCode = 0;
   const launch: Launch = async (globals, act) => {
-    exitCode = await launchCommand(terminal, globals, act);
+    exitCode = await launchCommand(terminal, ending, globals, act);
   };
   const program = buildProgram(terminal, launch);
   try {
@@ -90,11 +91,11 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
 
 async function launchCommand(
   terminal: Terminal,
+  ending: Ending,
   globals: Record<string, unknown>,
   act: Parameters<Launch>[1],
 ): Promise<number> {
   const output = createOutput({ ...terminal, ...speechFlagsOf(globals) });
-  const ending = watchForEnding(terminal);
   const { signal } = ending;
   const context = createContext({ output, terminal, signal, flags: configFlagsOf(globals) });
   try {
@@ -109,7 +110,6 @@ async function launchCommand(
   } finally {
     await context.close();
     await output.flush();
-    ending.stop();
   }
 }
 

@@ -6,6 +6,9 @@ import { unlock, walletAddress } from "./identity.ts";
 
 /** The requester with the wallet unlocked: it may open jobs and sign. */
 export async function openRequester(context: Context): Promise<Requester> {
+  // What would fail anyway fails before anybody types a passphrase.
+  await walletAddress(context);
+  await context.chain();
   const { signer, deriveSecret } = await unlock(context, "wallet");
   return start(context, signer, deriveSecret("requester"));
 }

@@ -25,34 +25,28 @@ export function processTerminal(): Terminal {
   };
 }
 
-/** Why a command is to end before its work is done. `quiet` ends say nothing and count as success. */
-export type Ending = { signal: AbortSignal; isQuiet(): boolean; stop(): void };
+/** Why a command is to end before its work is done. A quiet end says nothing and counts as success. */
+export type Ending = { signal: AbortSignal; isQuiet(): boolean };
 
 /**
- * Watches for Ctrl-C, SIGTERM, a closed terminal and a reader that closes our output. The first aborts the signal with `interrupted`,
- * the second ends the process at once, for a person who does not want to wait for the cleaning up.
+ * Watches, for the rest of the process, for Ctrl-C, SIGTERM, a closed terminal, and a reader that closes our output. The
+ * first aborts the signal with `interrupted`; a second signal ends the process at once, for who does not want to wait.
  */
 export function watchForEnding(terminal: Terminal): Ending {
   const controller = new AbortController();
   let quiet = false;
-  const onSignal = () => {
-    if (controller.signal.aborted) process.exit(130);
-    controller.abort(new InfernetError("interrupted", "interrupted"));
-  };
-  const onStreamError = (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
-    quiet = true;
-    controller.abort(new InfernetError("interrupted", "nobody reads the output any more"));
-  };
-  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-  const streams = [terminal.stdout, terminal.stderr];
-  for (const name of signals) process.on(name, onSignal);
-  for (const stream of streams) stream.on("error", onStreamError);
-  return {
-    signal: controller.signal,
-    isQuiet: () => quiet,
-    stop() {
-      for (const name of signals) process.off(name, onSignal);
-    },
-  };
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(name, () => {
+      if (controller.signal.aborted) process.exit(130);
+      controller.abort(new InfernetError("interrupted", "interrupted"));
+    });
+  }
+  for (const stream of [terminal.stdout, terminal.stderr]) {
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE") throw error;
+      quiet = true;
+      controller.abort(new InfernetError("interrupted", "nobody reads the output any more"));
+    });
+  }
+  return { signal: controller.signal, isQuiet: () => quiet };
 }

@@ -38,8 +38,8 @@ export const registerCommand: CommandSpec<Options, Result> = {
     "register --endpoint https://node.example:8443 --model llama3.2:1b=0.05:0.20 --upstream ollama",
   ],
   async run(context, options) {
-    const node = await unlockOrCreateNode(context);
     const chain = await context.chain();
+    const node = await unlockOrCreateNode(context);
     const existing = await chain.getNode(node.address);
     const wanted = await decideRegistration(context, options, existing);
     const plan = planRegistration(chain.calls, existing, wanted);

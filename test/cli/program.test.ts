@@ -9,6 +9,7 @@ const COMMANDS = [
   ["register"],
   ["nodes"],
   ["models"],
+  ["node", "create"],
   ["node", "show"],
   ["job", "submit"],
   ["job", "status"],

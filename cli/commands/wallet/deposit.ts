@@ -17,8 +17,8 @@ export const depositCommand: CommandSpec<Options, Result> = {
   arguments: [new Argument("<amount>", "USDC, like 1.25, or all").argParser(parseAmountOrAll)],
   examples: ["wallet deposit 5", "wallet deposit all --json"],
   async run(context, options) {
-    const wallet = await unlock(context, "wallet");
     const chain = await context.chain();
+    const wallet = await unlock(context, "wallet");
     const owned = await chain.getUsdc(wallet.address);
     const amount = options.amount === "all" ? owned : options.amount;
     if (amount === 0n || amount > owned) {

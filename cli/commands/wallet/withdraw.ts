@@ -24,8 +24,8 @@ export const withdrawCommand: CommandSpec<Options, Result> = {
   options: [new Option("--to <address>", "where to (default: the wallet)").argParser(parseAddress)],
   examples: ["wallet withdraw all", "wallet withdraw 2.5 --to 0x70997970C51812dc3A010C7d01b50e0d17dc79C8"],
   async run(context, options) {
-    const wallet = await unlock(context, "wallet");
     const chain = await context.chain();
+    const wallet = await unlock(context, "wallet");
     const credit = await chain.getCredit(wallet.address);
     const amount = options.amount === "all" ? credit : options.amount;
     if (amount === 0n || amount > credit) {
