@@ -148,7 +148,7 @@ function prepareStatements({ db }: Store) {
     ),
     spentOn: db.prepare("SELECT coalesce(sum(amount), 0) AS spent FROM debits WHERE day = ?"),
     history: db.prepare(
-      "SELECT count(delivery) AS delivered, count(evidence) AS lied FROM jobs WHERE node = ? AND phase IN ('ended', 'closed')",
+      "SELECT count(delivery) AS delivered, count(evidence) AS lied FROM jobs WHERE node = ?",
     ),
   };
 }

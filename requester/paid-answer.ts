@@ -43,13 +43,15 @@ type AnswerDeps = {
   now(): number;
   /** Whether the chain as seen from here is far enough for the node to serve the job. */
   isConfirmed(): Promise<boolean>;
+  /** How long to try again without anything new coming. */
+  patienceMs: number;
   signal: AbortSignal;
+  /** From the first answer of the node to the end. */
+  longestMs: number;
   emit(event: AnswerEvent): void;
   warn(message: string, error: unknown): void;
 };
 
-/** Attempts to go on that bring nothing new before the requester gives up. */
-const MOST_VAIN_ATTEMPTS = 6;
 /** Refusals of a first receipt as too small that are answered by a higher one. */
 const MOST_SHORT_RECEIPTS = 2;
 const FIRST_DELAY_MS = 200;
@@ -63,6 +65,25 @@ const CONFIRMATION_LIMIT_MS = 1_800_000;
  * or the signal's reason.
  */
 export async function readPaidAnswer(deps: AnswerDeps): Promise<PaidAnswer> {
+  const late = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const onAnswer = () => {
+    timer ??= setTimeout(() => late.abort(tooLate(deps.longestMs)), deps.longestMs);
+  };
+  try {
+    return await readToEnd({ ...deps, signal: AbortSignal.any([deps.signal, late.signal]) }, onAnswer);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function tooLate(longestMs: number): InfernetError {
+  return new InfernetError("upstream-timeout", `the answer did not end within ${longestMs / 1000} s`, {
+    hint: "The node's offer allows no longer requests: ask for fewer tokens, or choose another node.",
+  });
+}
+
+async function readToEnd(deps: AnswerDeps, onAnswer: () => void): Promise<PaidAnswer> {
   const { client, terms, signal, emit } = deps;
   const reader = createAnswerReader(terms.requestId);
   const pay = createPayment(deps, () => reader.snapshot());
@@ -105,6 +126,7 @@ export async function readPaidAnswer(deps: AnswerDeps): Promise<PaidAnswer> {
     try {
       const { lastEventId } = reader.snapshot();
       const answer = await client.ask(terms.request, { receipt: pay.current(), lastEventId, signal });
+      onAnswer();
       const delivery = await takeAnswer(answer);
       await pay.settled();
       return { arrived: reader.snapshot(), delivery, problem: pay.limit() ?? problem, firstTokenMs };
@@ -175,44 +197,46 @@ function createPayment({ client, desk, terms, now, emit, warn }: AnswerDeps, arr
 }
 
 /** How long to go on asking: codes that pass with time are waited out, a broken line is taken up again. */
-function createPatience({ isConfirmed, signal }: AnswerDeps, lastEventId: () => number) {
+function createPatience({ isConfirmed, patienceMs, signal }: AnswerDeps, lastEventId: () => number) {
   const startedAt = performance.now();
-  let reached = -1;
+  let progressAt = startedAt;
+  let reached = 0;
   let vain = 0;
   let confirmedAt: number | undefined;
 
-  const mayWait = async (error: InfernetError): Promise<boolean> => {
-    switch (error.code) {
+  /** Until when an error of this kind is waited out; undefined when waiting does not help. */
+  const endOf = async ({ code }: InfernetError): Promise<number | undefined> => {
+    switch (code) {
       case "job-not-found":
-      case "job-unconfirmed": {
+      case "job-unconfirmed":
         confirmedAt ??= (await isConfirmed()) ? performance.now() : undefined;
-        const now = performance.now();
-        if (confirmedAt !== undefined) return now - confirmedAt < FOLLOW_GRACE_MS;
-        return now - startedAt < CONFIRMATION_LIMIT_MS;
-      }
+        return confirmedAt === undefined ? startedAt + CONFIRMATION_LIMIT_MS : confirmedAt + FOLLOW_GRACE_MS;
       case "node-unreachable":
       case "node-busy":
       case "request-in-progress":
-        return vain < MOST_VAIN_ATTEMPTS;
+        return progressAt + patienceMs;
       default:
-        return false;
+        return undefined;
     }
   };
 
   return {
     /** Waits before the next attempt, or throws the error when there shall be none. */
     async wait(error: InfernetError): Promise<void> {
-      if (lastEventId() > reached) vain = 0;
-      reached = lastEventId();
-      if (!(await mayWait(error))) throw error;
-      const backOff = Math.min(FIRST_DELAY_MS * 2 ** vain, LONGEST_DELAY_MS);
-      const told = Number(error.data.retryAfter ?? 0) * 1000;
+      if (lastEventId() > reached) {
+        reached = lastEventId();
+        progressAt = performance.now();
+        vain = 0;
+      }
+      const backOffMs = Math.min(FIRST_DELAY_MS * 2 ** vain, LONGEST_DELAY_MS);
+      const toldMs = Number(error.data.retryAfter ?? 0) * 1000;
+      const pauseMs = Math.min(Math.max(backOffMs, toldMs), LONGEST_DELAY_MS);
       vain += 1;
-      await delay(Math.min(Math.max(backOff, told), LONGEST_DELAY_MS * 2), undefined, { signal }).catch(
-        () => {
-          throw signal.reason;
-        },
-      );
+      const endsAt = await endOf(error);
+      if (endsAt === undefined || performance.now() + pauseMs > endsAt) throw error;
+      await delay(pauseMs, undefined, { signal }).catch(() => {
+        throw signal.reason;
+      });
     },
   };
 }

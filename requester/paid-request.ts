@@ -28,6 +28,8 @@ export type PaidRequestDeps = {
   seed: Hex;
   log: Log;
   clock: Clock;
+  /** How long to try to reach a node that went away, in milliseconds. */
+  patienceMs: number;
 };
 
 /** What a caller wants of it; `settlementTimeoutMs` 0 does not wait for the chain. */
@@ -43,9 +45,6 @@ type Paid = {
   limit: number;
   client: NodeClient;
 };
-
-/** Beyond the node's longest request: time for confirmations, receipts and the delivery. */
-const ANSWER_SLACK_SECONDS = 60;
 
 /**
  * Sends an open job's request and returns its bill. Whatever goes wrong, the job has ended in the ledger and its node
@@ -112,41 +111,31 @@ async function readAnswer(deps: PaidRequestDeps, paid: Paid, { signal, emit }: W
     request.stream ? Math.min(chunks * offer.chunkTokens, limit) : limit;
   const aheadTokens = tokensAhead(ledger.hasHistory(job.job.node) ? 2 : 1);
   const openBlock = await chain.getBlock("latest");
-  const late = new AbortController();
-  const lateMs = (offer.longestRequestSeconds + ANSWER_SLACK_SECONDS) * 1000;
-  const timer = setTimeout(() => late.abort(tooLate(offer)), lateMs);
-  try {
-    return await readPaidAnswer({
-      client,
-      desk,
-      terms: {
-        jobId,
-        requestId,
-        request,
-        exposure: {
-          prices: model,
-          promptTokens: request.promptTokenBound,
-          aheadTokens,
-          maxTokens: limit,
-          stepTokens: Math.ceil(offer.chunkTokens / 2),
-        },
-        firstNeed: firstReceiptAmount(request, model, aheadTokens),
-        admissionTokens: tokensAhead(2),
+  return readPaidAnswer({
+    client,
+    desk,
+    terms: {
+      jobId,
+      requestId,
+      request,
+      exposure: {
+        prices: model,
+        promptTokens: request.promptTokenBound,
+        aheadTokens,
+        maxTokens: limit,
+        stepTokens: Math.ceil(offer.chunkTokens / 2),
       },
-      now: await followBlockTime(chain, clock),
-      isConfirmed: () => isDeepEnough(chain, job.deposit, openBlock.number),
-      signal: AbortSignal.any([signal, late.signal]),
-      emit,
-      warn: (message, error) => log.warn({ job: jobId, error: String(error) }, message),
-    });
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-function tooLate({ longestRequestSeconds }: Offer): InfernetError {
-  return new InfernetError("upstream-timeout", `the answer did not end within ${longestRequestSeconds} s`, {
-    hint: "The node's offer promises no longer requests: ask for fewer tokens, or choose another node.",
+      firstNeed: firstReceiptAmount(request, model, aheadTokens),
+      admissionTokens: tokensAhead(2),
+    },
+    now: await followBlockTime(chain, clock),
+    isConfirmed: () => isDeepEnough(chain, job.deposit, openBlock.number),
+    patienceMs: deps.patienceMs,
+    signal,
+    // The node ends its longest request by itself, waiting for a receipt in between at most so long.
+    longestMs: (offer.longestRequestSeconds + 2 * offer.receiptTimeoutSeconds) * 1000,
+    emit,
+    warn: (message, error) => log.warn({ job: jobId, error: String(error) }, message),
   });
 }
 
@@ -196,6 +185,7 @@ async function endUnread(deps: PaidRequestDeps, paid: Paid, error: unknown): Pro
   const { jobId } = paid.job;
   const hasLied = error instanceof InfernetError && error.code === "node-misbehaved";
   if (hasLied) ledger.noteEvidence(jobId, { reason: error.message });
+  if (!["open", "streaming"].includes(ledger.findJob(jobId)!.phase)) return;
   ledger.noteEnded(jobId, null);
   const document = await closeQuietly(deps, paid);
   const delivery = document?.requests.find(({ requestId }) => requestId === paid.requestId)?.delivery;

@@ -28,7 +28,11 @@ export type RequesterDeps = {
   seed: Hex;
   clock: Clock;
   budget: BudgetLimits;
+  /** How long to try to reach a node that went away during an answer, in milliseconds. */
+  patienceMs?: number;
 };
+
+const PATIENCE_MS = 20_000;
 
 export type RequesterSnapshot = {
   active: Hex[];
@@ -60,7 +64,7 @@ export type Requester = {
 
 /** Starts a requester; it does nothing by itself until it is asked to. */
 export async function startRequester(deps: RequesterDeps): Promise<Requester> {
-  const { chain, store, log, wallet, seed, clock, budget: limits } = deps;
+  const { chain, store, log, wallet, seed, clock, budget: limits, patienceMs = PATIENCE_MS } = deps;
   const ledger = openLedger(store);
   const sender = createSender(chain, wallet);
   const desk = createReceiptDesk({ ledger, domain: chain.domain, seed, limits, clock });
@@ -75,7 +79,7 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
     if (stopped.signal.aborted) throw new InfernetError("interrupted", "the requester is stopping");
     const signals = [stopped.signal, input.signal].filter((signal) => signal !== undefined);
     const work = submitRequest(
-      { chain, ledger, desk, opener, settlement, limits, seed, log, clock, active },
+      { chain, ledger, desk, opener, settlement, limits, seed, log, clock, active, patienceMs },
       {
         ...input,
         signal: AbortSignal.any(signals),
