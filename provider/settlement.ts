@@ -10,7 +10,7 @@ import { type EventHub, errorEvent } from "./events.ts";
 import type { JobLedger } from "./job-ledger.ts";
 import type { OpeningLedger } from "./opening-ledger.ts";
 import type { DueJob, Intent, PendingTransaction, SettlementLedger } from "./settlement-ledger.ts";
-import { claimableOf, isPayOutWorth, planSettlements, type SettlementPlan } from "./settlement-policy.ts";
+import { isPayOutWorth, planSettlements, type SettlementPlan } from "./settlement-policy.ts";
 
 /** A job whose transaction the chain refused is left alone this long. */
 const RETRY_SECONDS = 60;
@@ -50,7 +50,10 @@ export class Settlement {
     return [...this.#earned.values()].reduce((sum, earned) => sum + earned, 0n);
   }
 
-  /** Looks at all jobs that are over and does what pays now; calls during a look share the next one. */
+  /**
+   * Looks at all jobs that are over and does what pays now; calls during a look share the next one. Never throws: what
+   * fails is told as an event, and tried again at a later look.
+   */
   review(): Promise<void> {
     if (this.#stopped) return Promise.resolve();
     this.#nextLook ??= this.#enqueue(async () => {
@@ -58,20 +61,6 @@ export class Settlement {
       await this.#look();
     }).catch((error: unknown) => this.#deps.events.emit(errorEvent(error, null)));
     return this.#nextLook;
-  }
-
-  /** Settles or refunds one job, whatever its gas costs. Throws `job-closed`, `request-in-progress` or the chain's errors. */
-  settleNow(jobId: Hex): Promise<TransactionOutcome> {
-    return this.#enqueue(async () => {
-      const { ledger, settlements } = this.#deps;
-      ledger.finishJob(jobId);
-      const due = settlements.dueJobs(Number.MAX_SAFE_INTEGER).find(({ job }) => job.jobId === jobId);
-      if (!due) throw new InfernetError("job-closed", "the job is closed, or its settlement is on its way");
-      const amount = due.job.state === "refused" ? 0n : claimableOf(due);
-      const outcome = amount > 0n ? await this.#settle([{ due, amount }]) : await this.#refund(due);
-      await this.#closeFinal();
-      return outcome;
-    });
   }
 
   /** The last look before a stop: settles what pays, pays out if the rule says so, and looks no more. */
