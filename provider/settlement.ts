@@ -36,6 +36,7 @@ export class Settlement {
   #nextLook: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
+  #draining = false;
   /** Payees whose earnings may have changed since they were last read. */
   #unreadPayees: Set<Address>;
   readonly #earned = new Map<Address, bigint>();
@@ -63,13 +64,19 @@ export class Settlement {
     return this.#nextLook;
   }
 
-  /** The last look before a stop: settles what pays, pays out if the rule says so, and looks no more. */
+  /** The last look before a stop: waits for no more receipts, and pays out if the rule says so. */
   async drain(): Promise<void> {
-    clearTimeout(this.#timer);
+    this.#draining = true;
     await this.review();
+    this.stop();
+    if (!this.#deps.rule.payOutAtStop) return;
+    await this.#enqueue(() => this.#attempt(() => this.#payOut({ evenIfDear: true })));
+  }
+
+  /** Looks no more. */
+  stop(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);
-    if (this.#deps.rule.payOutAtStop) await this.#enqueue(() => this.#payOut({ evenIfDear: true }));
   }
 
   async #look(): Promise<void> {
@@ -81,7 +88,8 @@ export class Settlement {
     const due = settlements.dueJobs(clock.nowSeconds());
     if (due.length > 0) {
       const gasPrice = await chain.getGasPrice();
-      const plan = planSettlements(due, { rule, gasPrice, blockTime, now: clock.nowSeconds() });
+      const now = this.#draining ? Number.MAX_SAFE_INTEGER : clock.nowSeconds();
+      const plan = planSettlements(due, { rule, gasPrice, blockTime, now });
       if (plan.settle.length > 0) await this.#attempt(() => this.#settle(plan.settle));
       for (const job of plan.refund) await this.#attempt(() => this.#refund(job));
       if (settlements.dueJobs(clock.nowSeconds()).length > 0) this.#lookAgainLater();
@@ -217,7 +225,7 @@ export class Settlement {
 
   /** Jobs that wait for a receipt or a retry make no new block on a quiet chain. */
   #lookAgainLater(): void {
-    if (this.#stopped) return;
+    if (this.#stopped || this.#draining) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.review(), Math.max(1, this.#deps.rule.topUpSeconds) * 1000);
     this.#timer.unref();

@@ -1,0 +1,229 @@
+// Owns how a provider is put together: what starts after what, what it shows of itself, and how it ends without loss.
+import type { Chain } from "../chain/chain.ts";
+import { createSender } from "../chain/sender.ts";
+import type { Address } from "../protocol/bytes.ts";
+import { InfernetError } from "../protocol/errors.ts";
+import type { Certificate } from "../runtime/certificate.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { createHttpServer, type HttpServer } from "../runtime/http-server.ts";
+import type { Log } from "../runtime/logger.ts";
+import type { Signer } from "../runtime/signers/secp256k1.ts";
+import type { Store } from "../runtime/store.ts";
+import { type Api, serveApi } from "./api.ts";
+import type { ProviderConfig } from "./config.ts";
+import { createEventHub, type EventHub, type ProviderListener } from "./events.ts";
+import { type Intake, startIntake } from "./intake.ts";
+import { JobLedger } from "./job-ledger.ts";
+import { createOffers, type Offers } from "./offers.ts";
+import { OpeningLedger } from "./opening-ledger.ts";
+import { Settlement } from "./settlement.ts";
+import { SettlementLedger, type Totals } from "./settlement-ledger.ts";
+import type { Upstream } from "./upstreams/upstream.ts";
+
+const MAX_BODY_BYTES = 4 << 20;
+/** How long the last answers have to leave once every request has ended. */
+const FAREWELL_MS = 2_000;
+/** How long the last transactions have to be mined; what is not yet mined is resumed at the next start. */
+const DRAIN_MS = 30_000;
+const RETRY_AFTER_STOP_SECONDS = 30;
+
+/** `store` is opened with PROVIDER_MIGRATIONS, for this process alone; `signer` is the node's key. */
+export type ProviderDependencies = {
+  config: ProviderConfig;
+  chain: Chain;
+  store: Store;
+  log: Log;
+  signer: Signer;
+  upstream: Upstream;
+  certificate: Certificate | null;
+  clock: Clock;
+};
+
+/** Amounts in USDC base units. `earnedOnChain` stands in the Escrow until it is paid out. */
+export type ProviderSnapshot = Totals & {
+  node: Address;
+  payee: Address;
+  endpoint: string;
+  models: string[];
+  live: boolean;
+  activeStreams: number;
+  earnedOnChain: bigint;
+  lastError: string | null;
+};
+
+export type Provider = {
+  /** Where it listens, as seen from this machine. */
+  url: string;
+  /** Takes no new request, lets running ones end for a while, then charges what was released, settles and ends. */
+  stop(): Promise<void>;
+  snapshot(): ProviderSnapshot;
+  subscribe(listener: ProviderListener): () => void;
+};
+
+type Parts = {
+  ledger: JobLedger;
+  settlements: SettlementLedger;
+  settlement: Settlement;
+  offers: Offers;
+  intake: Intake;
+  server: HttpServer;
+  api: Api;
+  events: EventHub;
+  /** Set once: from then on no new request starts. */
+  stopping: AbortController;
+};
+
+/**
+ * Starts to serve. What a crash cut off is ended and charged first. Throws `not-registered`, `model-not-found`,
+ * `port-in-use`, and what chain and upstream throw; then nothing is left running.
+ */
+export async function startProvider(deps: ProviderDependencies): Promise<Provider> {
+  const { config, log } = deps;
+  const parts = await assemble(deps);
+  const { events, settlement, intake, server, offers } = parts;
+  let lastError: string | null = null;
+  events.subscribe((event) => {
+    if (event.type === "error") lastError = event.message;
+    if (event.type === "jobOver") void settlement.review();
+  });
+  try {
+    for (const { requestId } of parts.ledger.runningRequests())
+      await parts.ledger.endWithoutUsage(requestId, "the node was cut off");
+    await intake.poke();
+    const { port } = await server.listen();
+    offers.keepFresh();
+    void settlement.review();
+    const { host } = config.listen;
+    const url = `${deps.certificate ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
+    log.info({ node: deps.signer.address, url }, "the node is live");
+    let stopped: Promise<void> | undefined;
+    return {
+      url,
+      stop: () => {
+        stopped ??= stop(deps, parts);
+        return stopped;
+      },
+      snapshot: () => ({ ...snapshotOf(parts), lastError }),
+      subscribe: events.subscribe,
+    };
+  } catch (error) {
+    await end(parts);
+    throw error;
+  }
+}
+
+async function assemble(deps: ProviderDependencies): Promise<Parts> {
+  const { config, chain, store, log, signer, upstream, certificate, clock } = deps;
+  const { domain, deployment } = chain;
+  const { registry, escrow, usdc } = deployment;
+  const events = createEventHub((error) => log.error({ error }, "a listener to the provider failed"));
+  logEvents(events, log);
+  const stopping = new AbortController();
+  const ledger = new JobLedger({ store, domain, signer, clock, events });
+  const openings = new OpeningLedger(store);
+  const settlements = new SettlementLedger(store);
+  const sender = createSender(chain, signer);
+  const rule = config.settle;
+  const settlement = new Settlement({
+    ...{ chain, sender, ledger, openings, settlements, rule, clock, events },
+  });
+  const offers = await createOffers({
+    ...{ config, domain, upstream, signer, store, clock, log },
+    contracts: { registry, escrow, usdc },
+    listing: () => chain.getNode(signer.address),
+    tlsKeyHash: certificate?.keyHash ?? null,
+  });
+  const server = await createHttpServer({
+    ...{ ...config.listen, certificate, log },
+    maxBodyBytes: MAX_BODY_BYTES,
+  });
+  const intake = startIntake({
+    ...{ chain, ledger, openings, clock, events },
+    node: signer.address,
+    rule: config.confirmations,
+    pollMs: config.pollMs,
+    onHead: () => void settlement.review(),
+  });
+  const api = serveApi(server.app, {
+    ...{ domain, ledger, offers, upstream, clock, log },
+    capacity: config.capacity,
+    async ensureFunded(jobId, terms, offer) {
+      if (stopping.signal.aborted) throw stoppingError();
+      return intake.ensureFunded(jobId, terms, offer);
+    },
+    settleNow: () => settlement.review(),
+  });
+  return { ledger, settlements, settlement, offers, intake, server, api, events, stopping };
+}
+
+function snapshotOf(parts: Parts): Omit<ProviderSnapshot, "lastError"> {
+  const { offer } = parts.offers.current();
+  return {
+    ...parts.settlements.totals(),
+    node: offer.node,
+    payee: offer.payee,
+    endpoint: offer.endpoint,
+    models: offer.models.map(({ name }) => name),
+    live: !parts.stopping.signal.aborted,
+    activeStreams: parts.api.running(),
+    earnedOnChain: parts.settlement.earnedOnChain,
+  };
+}
+
+async function stop({ config, log }: ProviderDependencies, parts: Parts): Promise<void> {
+  parts.stopping.abort();
+  parts.offers.stop();
+  await atMost(config.stopGraceSeconds * 1000, requestsEnd(parts));
+  await parts.api.stop();
+  await parts.server.stop(FAREWELL_MS);
+  await atMost(DRAIN_MS, parts.settlement.drain());
+  await end(parts);
+  log.info({}, "the node has stopped");
+}
+
+async function end({ offers, server, intake, settlement }: Parts): Promise<void> {
+  offers.stop();
+  settlement.stop();
+  await server.stop(0);
+  await intake.stop();
+}
+
+/** Resolves when no request runs any more. */
+function requestsEnd({ ledger, events }: Parts): Promise<void> {
+  return new Promise((resolve) => {
+    const look = () => {
+      if (ledger.runningRequests().length > 0) return;
+      unsubscribe();
+      resolve();
+    };
+    const unsubscribe = events.subscribe((event) => {
+      if (event.type === "streamEnded") look();
+    });
+    look();
+  });
+}
+
+async function atMost(ms: number, work: Promise<void>): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  await Promise.race([work, promise]).finally(() => clearTimeout(timer));
+}
+
+function stoppingError(): InfernetError {
+  return new InfernetError("node-busy", "the node is stopping and takes no new requests", {
+    hint: "Choose another node, or try again later.",
+    data: { retryAfterSeconds: RETRY_AFTER_STOP_SECONDS },
+  });
+}
+
+/** What happens to money goes to the log; what happens to every token does not. */
+function logEvents(events: EventHub, log: Log): void {
+  events.subscribe((event) => {
+    const { type, ...fields } = event;
+    const { jobId: job, ...rest } = { jobId: null, ...fields };
+    const line = { ...(job ? { job } : {}), ...rest };
+    if (type === "error") log.warn(line, "something failed and will be tried again");
+    else if (type === "tokensReleased" || type === "receiptAccepted") log.debug(line, type);
+    else log.info(line, type);
+  });
+}
