@@ -17,7 +17,7 @@ describe("reading an answer", () => {
   it("joins the text, counts one token a piece, and follows the transcript", () => {
     const payloads = [
       delta({ role: "assistant" }),
-      delta({ content: "Hello" }),
+      delta({ content: "Hi" }),
       delta({ content: " you" }),
       "[DONE]",
     ];
