@@ -17,6 +17,21 @@ export function promptTextBytes(body: Json): number {
   );
 }
 
+/**
+ * Tokens that a chat template may add to the text: roles and separators around each message, and a frame around all.
+ */
+const TEMPLATE_TOKENS_PER_MESSAGE = 16;
+const TEMPLATE_TOKENS = 32;
+
+/**
+ * The most prompt tokens that a node may charge for a request, and that its requester pays for. No token is shorter than
+ * a byte of text, so the text's bytes and what a template may add bound every honest count.
+ */
+export function promptTokenBound(body: Json): number {
+  const messages = Array.isArray(body.messages) ? body.messages.length : 1;
+  return promptTextBytes(body) + TEMPLATE_TOKENS_PER_MESSAGE * messages + TEMPLATE_TOKENS;
+}
+
 function messageBytes(message: unknown): number {
   if (typeof message !== "object" || message === null) return 0;
   const { content, name, tool_calls } = message as Json;

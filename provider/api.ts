@@ -26,7 +26,7 @@ export type ApiDependencies = {
   ledger: JobLedger;
   /** Intake's: the job once it pays this node under these terms, or the refusal. */
   ensureFunded(jobId: Hex, terms: JobTerms, offer: Offer): Promise<LedgerJob>;
-  /** Settlement's: ends and settles one job. */
+  /** Settlement's: settles a job that is over, if it is not settled or being settled (`job-closed`). */
   settleNow(jobId: Hex): Promise<unknown>;
   offers: Offers;
   upstream: Upstream;

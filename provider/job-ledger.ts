@@ -164,9 +164,14 @@ export class JobLedger {
   }
 
   /** Forgets a running request of which nothing was released: nothing is charged, and it may be sent again. */
-  forgetRequest(requestId: Hex): void {
-    this.#deps.store.transact(() => {
-      this.#sql.forgetRequest.run(requestId);
+  forgetRequest(requestId: Hex, reason: string): void {
+    const { jobId } = this.#needRequest(requestId);
+    const forgotten = this.#deps.store.transact(() => this.#sql.forgetRequest.run(requestId).changes > 0);
+    if (!forgotten) return;
+    const counts = { promptTokens: 0, completionTokens: 0 };
+    const jobCharge = this.jobCharge(jobId);
+    this.#deps.events.emit({
+      ...{ type: "streamEnded", jobId, requestId, counts, estimated: false, jobCharge, reason },
     });
   }
 

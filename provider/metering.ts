@@ -14,6 +14,8 @@ export type MeterTerms = {
   chunkTokens: number;
   maxTokens: number;
   promptTextBytes: number;
+  /** The most prompt tokens that the requester believes. */
+  promptTokenBound: number;
 };
 
 /**
@@ -89,9 +91,12 @@ function lookAheadOf(madeTokens: number, terms: MeterTerms, aheadTokens: number)
   return costMillionths({ promptTokens, completionTokens }, terms.prices);
 }
 
-/** Counts that a requester can believe: never more completion tokens than bytes of text. */
-export function believableCounts({ counts, textBytes }: Metered): TokenCounts {
-  return { ...counts, completionTokens: Math.min(counts.completionTokens, textBytes) };
+/** Counts that a requester can believe: no more completion tokens than bytes of text, no more prompt than it can hold. */
+export function believableCounts({ counts, textBytes }: Metered, terms: MeterTerms): TokenCounts {
+  return {
+    promptTokens: Math.min(counts.promptTokens, terms.promptTokenBound),
+    completionTokens: Math.min(counts.completionTokens, textBytes),
+  };
 }
 
 /** The largest counts under these that `covered` millionths pay for: completion first, then the prompt. */

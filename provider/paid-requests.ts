@@ -12,6 +12,7 @@ import {
 } from "../protocol/job.ts";
 import { type Offer, offeredModel } from "../protocol/offer.ts";
 import { roundCharge } from "../protocol/price.ts";
+import { promptTokenBound } from "../protocol/prompt.ts";
 import { HEADERS, type ModelPath, readJobHeaders } from "../protocol/wire.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/logger.ts";
@@ -235,15 +236,18 @@ function readIncoming(path: ModelPath, headers: RequestHeaders, body: Uint8Array
 
 function meterTermsOf({ path, request }: Incoming, offer: Offer): MeterTerms {
   const { inputPrice, outputPrice } = offeredModel(offer, request.model);
-  const { chunkTokens, maxCompletionTokens } = offer;
-  const { promptTextBytes } = request;
-  const prices = { inputPrice, outputPrice };
-  if (path === "/v1/embeddings") return { prices, chunkTokens, maxTokens: 0, promptTextBytes };
-  const maxTokens = request.maxTokens ?? maxCompletionTokens;
-  if (maxTokens > maxCompletionTokens) {
-    throw new InfernetError("bad-request", `max_tokens is above the offer's ${maxCompletionTokens}`);
-  }
-  return { prices, chunkTokens, maxTokens, promptTextBytes };
+  return {
+    prices: { inputPrice, outputPrice },
+    chunkTokens: offer.chunkTokens,
+    maxTokens: path === "/v1/embeddings" ? 0 : completionLimit(request, offer),
+    promptTextBytes: request.promptTextBytes,
+    promptTokenBound: promptTokenBound(request.body),
+  };
+}
+
+function completionLimit({ maxTokens }: GenerationRequest, { maxCompletionTokens }: Offer): number {
+  if (maxTokens === undefined || maxTokens <= maxCompletionTokens) return maxTokens ?? maxCompletionTokens;
+  throw new InfernetError("bad-request", `max_tokens is above the offer's ${maxCompletionTokens}`);
 }
 
 const ID_PREFIXES = {

@@ -196,7 +196,7 @@ export class PaidStream {
   async #flush(): Promise<void> {
     if (this.#lastEventId === 0 && this.#metered.counts.completionTokens === 0) return;
     if (this.#outgoing.length === 0) return;
-    await this.#release(this.#outgoing.splice(0), believableCounts(this.#metered));
+    await this.#release(this.#outgoing.splice(0), believableCounts(this.#metered, this.#plan.terms));
   }
 
   async #release(payloads: readonly string[], counts: TokenCounts): Promise<void> {
@@ -230,7 +230,7 @@ export class PaidStream {
   async #finalCounts(): Promise<{ counts: TokenCounts; estimated: boolean }> {
     const { request, terms } = this.#plan;
     const { counts: told, counted } = this.#metered;
-    const counts = believableCounts(this.#metered);
+    const counts = believableCounts(this.#metered, this.#plan.terms);
     if (!counted && counts.promptTokens === 0) {
       counts.promptTokens = chargeablePromptTokens(terms.promptTextBytes);
     }
@@ -252,7 +252,7 @@ export class PaidStream {
     this.#audience.tell({ type: "error", problem: problemOf(told) });
     try {
       if (this.#lastEventId === 0 && !this.#isOpened) {
-        ledger.forgetRequest(requestId);
+        ledger.forgetRequest(requestId, told.code);
         return { failure: error };
       }
       const delivery = await ledger.endWithoutUsage(requestId, told.code);

@@ -4,7 +4,7 @@ import type { Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import { requestHashOf } from "../protocol/job.ts";
 import type { Offer } from "../protocol/offer.ts";
-import { promptTextBytes } from "../protocol/prompt.ts";
+import { promptTextBytes, promptTokenBound } from "../protocol/prompt.ts";
 import { parseJsonWith } from "../protocol/schema.ts";
 import type { ModelPath } from "../protocol/wire.ts";
 
@@ -22,13 +22,6 @@ export type ModelRequest = {
   promptTokenBound: number;
 };
 
-/**
- * Tokens that a chat template may add to the text: roles and separators around each message, and a frame around all.
- * No token is shorter than a byte of text, so text bytes plus this bound every honest count.
- */
-const TEMPLATE_TOKENS_PER_MESSAGE = 16;
-const TEMPLATE_TOKENS = 32;
-
 const tokenLimit = z.int().positive().nullish();
 const bodySchema = z.looseObject({
   model: z.string().min(1).max(128),
@@ -42,8 +35,6 @@ const bodySchema = z.looseObject({
 export function readModelRequest(path: ModelPath, body: Uint8Array): ModelRequest {
   const text = new TextDecoder().decode(body);
   const read = parseJsonWith(bodySchema, text, "bad-request", "the request body");
-  const textBytes = promptTextBytes(read);
-  const messages = read.messages?.length ?? 1;
   return {
     path,
     body,
@@ -51,8 +42,8 @@ export function readModelRequest(path: ModelPath, body: Uint8Array): ModelReques
     model: read.model,
     stream: path !== "/v1/embeddings" && read.stream === true,
     maxTokens: path === "/v1/embeddings" ? 0 : (read.max_completion_tokens ?? read.max_tokens ?? undefined),
-    promptTextBytes: textBytes,
-    promptTokenBound: textBytes + TEMPLATE_TOKENS_PER_MESSAGE * messages + TEMPLATE_TOKENS,
+    promptTextBytes: promptTextBytes(read),
+    promptTokenBound: promptTokenBound(read),
   };
 }
 

@@ -13,7 +13,7 @@ export type JobRouteDependencies = {
   ledger: JobLedger;
   requests: PaidRequests;
   receipts: ReceiptDesk;
-  /** Ends and settles a job. Throws `request-in-progress`, and `job-closed` when that is done or under way already. */
+  /** Settles a job that is over, if it is not settled or being settled (`job-closed`). */
   settleNow(jobId: Hex): Promise<unknown>;
 };
 
@@ -42,6 +42,7 @@ export function addJobRoutes(app: FastifyInstance, deps: JobRouteDependencies): 
     const { jobId, state } = jobOf(request);
     if (state !== "closed") {
       await requests.endDeserted(jobId);
+      ledger.finishJob(jobId);
       await settle(deps, jobId);
     }
     return reply.type("application/json").send(toJson(jobDocument(ledger, ledger.findJob(jobId)!)));

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { promptTextBytes } from "../../protocol/prompt.ts";
+import { promptTextBytes, promptTokenBound } from "../../protocol/prompt.ts";
 
 describe("the size of a prompt", () => {
   it("is the UTF-8 bytes of every message's text, parts and names included", () => {
@@ -38,5 +38,14 @@ describe("the size of a prompt", () => {
     expect(promptTextBytes({ prompt: "abc" })).to.equal(3);
     expect(promptTextBytes({ input: ["abc", "de"] })).to.equal(5);
     expect(promptTextBytes({})).to.equal(0);
+  });
+
+  it("bounds a node's count by the text's bytes and what a template adds to each message and around all", () => {
+    const messages = [
+      { role: "system", content: "é" },
+      { role: "user", content: "abc" },
+    ];
+    expect(promptTokenBound({ messages })).to.equal(5 + 2 * 16 + 32);
+    expect(promptTokenBound({ prompt: "abc" })).to.equal(3 + 16 + 32);
   });
 });

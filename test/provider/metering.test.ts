@@ -21,6 +21,7 @@ const TERMS: MeterTerms = {
   chunkTokens: 64,
   maxTokens: 1000,
   promptTextBytes: 41,
+  promptTokenBound: 89,
 };
 const text = (content: string, tokens = 1): UpstreamEvent => ({
   type: "chunk",
@@ -42,6 +43,7 @@ const terms: fc.Arbitrary<MeterTerms> = fc.record({
   chunkTokens: fc.integer({ min: 1, max: 512 }),
   maxTokens: fc.integer({ min: 1, max: 5000 }),
   promptTextBytes: count,
+  promptTokenBound: count,
 });
 
 describe("metering", () => {
@@ -67,10 +69,14 @@ describe("metering", () => {
     expect(textBytesOf({})).to.equal(0);
   });
 
-  it("never believes more completion tokens than bytes of text", () => {
-    expect(believableCounts(meterAll([text("ab"), usage(7, 9)]))).to.deep.equal({
+  it("never believes more completion tokens than bytes of text, nor more prompt tokens than the prompt can hold", () => {
+    expect(believableCounts(meterAll([text("ab"), usage(7, 9)]), TERMS)).to.deep.equal({
       promptTokens: 7,
       completionTokens: 2,
+    });
+    expect(believableCounts(meterAll([text("ab"), usage(90, 1)]), TERMS)).to.deep.equal({
+      promptTokens: 89,
+      completionTokens: 1,
     });
   });
 
