@@ -126,13 +126,14 @@ describe("logger", () => {
     const { log, written } = recorder();
     const parse = () => {
       try {
-        JSON.parse(`${CANARY}: what is the capital of France?`);
+        // Short, so that V8 quotes it whole.
+        JSON.parse("Paris");
       } catch (cause) {
         throw new InfernetError("bad-request", "the body is not JSON", { cause });
       }
     };
     log.warn({ error: await failureOf(parse) }, "refused");
-    expect(written()).to.contain("SyntaxError").and.to.not.contain(CANARY);
+    expect(written()).to.contain("SyntaxError").and.to.not.contain("Paris");
   });
 
   it("writes what cannot be JSON without failing", () => {
