@@ -142,6 +142,20 @@ describe("job ledger", () => {
     expect(ledger.jobCharge(session)).to.equal(1n);
   });
 
+  it("forgets a request of which nothing was released, so that it may be sent again, and no other", async () => {
+    const { ledger } = ledgers;
+    const { requestId } = newRequest(jobId);
+    ledger.startRequest(newRequest(jobId));
+    ledger.forgetRequest(requestId, "upstream-failed");
+    expect(ledger.findRequest(requestId)).to.equal(undefined);
+    expect(ledger.jobReserved(jobId)).to.equal(0n);
+    expect(ledgers.told.at(-1)).to.include({ type: "streamEnded", requestId, jobCharge: 0n });
+    ledger.startRequest(newRequest(jobId));
+    await ledger.release(requestId, ["text"], counts(0, 1));
+    ledger.forgetRequest(requestId, "upstream-failed");
+    expect(ledger.findRequest(requestId)).to.include({ status: "running", lastEventId: 1 });
+  });
+
   describe("a request that ends without usage", () => {
     const endAfter = async (
       signed: bigint,
