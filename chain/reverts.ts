@@ -41,12 +41,12 @@ function parseError(abi: Interface, bytes: Hex): ErrorDescription | null {
 }
 
 function describe({ name, args, fragment }: ErrorDescription): Revert {
-  const fields = fragment.inputs.map(
-    (input, index) => [input.name || `value${index}`, textOf(args[index])] as const,
-  );
-  if (name === "Error") return { text: String(args[0]), data: { error: String(args[0]) } };
-  const values = fields.map(([field, value]) => `${field}=${value}`);
-  return { text: `${name}(${values.join(", ")})`, data: { ...Object.fromEntries(fields), error: name } };
+  const values = [...args].map(textOf);
+  if (name === "Error") return { text: values.join(), data: { error: values.join() } };
+  const names = fragment.inputs.map((input) => input.name);
+  const fields = values.map((value, index) => [names[index] || `value${index}`, value] as const);
+  const words = values.map((value, index) => (names[index] ? `${names[index]}=${value}` : value));
+  return { text: `${name}(${words.join(", ")})`, data: { ...Object.fromEntries(fields), error: name } };
 }
 
 function textOf(value: unknown): string {
