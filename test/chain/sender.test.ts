@@ -1,4 +1,5 @@
 import { expect } from "chai";
+import { Transaction } from "ethers";
 import { type Chain, openChain } from "../../chain/chain.ts";
 import { createSender, type SignedTransaction } from "../../chain/sender.ts";
 import { type Address, ZERO_WORD } from "../../protocol/bytes.ts";
@@ -65,7 +66,7 @@ describe("the transaction sender", () => {
   it("lets its user keep the transaction before the RPC sees it", async () => {
     const seen: [SignedTransaction, number][] = [];
     const outcome = await createSender(chain, signerOf(1)).send(moveTo("https://1"), async (transaction) => {
-      await new Promise(setImmediate);
+      await chain.getBlock("latest"); // Long enough for a broadcast that did not wait.
       seen.push([transaction, countBroadcasts()]);
     });
     expect(seen).to.have.length(1);
@@ -136,6 +137,20 @@ describe("the transaction sender", () => {
     expect(await chain.rpc.call("eth_getTransactionCount", [node, "latest"])).to.equal("0x5");
   });
 
+  it("keeps nonces in order when the RPC's count of pending transactions lags", async () => {
+    faulty.faultOf = (method, params) =>
+      method === "eth_getTransactionCount" && params[1] === "pending" ? { result: "0x1" } : "pass";
+    const nonces: number[] = [];
+    const keep = ({ nonce }: SignedTransaction) => void nonces.push(nonce);
+    const sender = createSender(chain, signerOf(1));
+    await sender.send(moveTo("https://1"), keep);
+    await sender.send(moveTo("https://2"), keep);
+    expect(nonces).to.deep.equal([1, 2]);
+    await createSender(chain, signerOf(1)).send(moveTo("https://3"), keep);
+    expect(nonces).to.deep.equal([1, 2, 1, 2, 3]);
+    expect(await endpoint()).to.equal("https://3");
+  });
+
   it("counts a broadcast whose answer was lost as made once", async () => {
     await mineByInterval();
     let losses = 2;
@@ -156,7 +171,8 @@ describe("the transaction sender", () => {
     });
     expect(kept.map((transaction) => transaction.nonce)).to.deep.equal([1, 1, 1]);
     expect(kept.at(-1)?.hash).to.equal(outcome.hash);
-    expect(await endpoint()).to.equal("https://1");
+    const fees = kept.map((transaction) => Transaction.from(transaction.raw).maxFeePerGas!);
+    expect(fees[1]! > fees[0]! && fees[2]! > fees[1]!).to.equal(true);
   });
 
   it("names the contract's error and its values when a call would revert, and sends nothing", async () => {
