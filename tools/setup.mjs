@@ -7,11 +7,13 @@ import { delimiter, dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "..");
-const OLDEST_NODE = [22, 13];
+/** The oldest SQLite without the WAL-reset bug; the Node that has it also has all else that we use. */
+const OLDEST_SQLITE = [3, 51, 3];
 
 function isNodeNewEnough() {
-  const [major, minor] = process.versions.node.split(".").map(Number);
-  return major > OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor >= OLDEST_NODE[1]);
+  const version = (process.versions.sqlite ?? "0.0.0").split(".").map(Number);
+  const different = version.findIndex((part, index) => part !== OLDEST_SQLITE[index]);
+  return different === -1 || version[different] > OLDEST_SQLITE[different];
 }
 
 function npm(args, cwd, path) {
@@ -31,7 +33,7 @@ function nodeFolder() {
   if (isNodeNewEnough()) return dirname(process.execPath);
   if (process.platform !== "linux" || !["x64", "arm64"].includes(process.arch)) {
     throw new Error(
-      `infernet needs Node >= ${OLDEST_NODE.join(".")}, this is ${process.versions.node}: install a newer one from https://nodejs.org`,
+      `infernet needs a current Node 24, this is ${process.versions.node}: install one from https://nodejs.org`,
     );
   }
   const folder = join(root, "tools", "node", "node_modules", `node-linux-${process.arch}`, "bin");

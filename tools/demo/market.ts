@@ -59,6 +59,8 @@ export async function openMarket(processes: Processes, options: MarketOptions, t
   await startChain(processes, rpcUrl);
   tell(`Chain       ${rpcUrl} (Hardhat, local)`);
   const deploy = ["ignition", "deploy", "ignition/modules/Infernet.ts", "--network", "localhost"];
+  // Both profiles have the same settings; this one is compiled already.
+  deploy.push("--build-profile", "default");
   await processes.run("ignition deploy", [...HARDHAT, ...deploy, "--deployment-id", deploymentId], {
     cwd: ROOT,
     env: environment,
