@@ -26,8 +26,8 @@ export type ApiDependencies = {
   ledger: JobLedger;
   /** Intake's: the job once it pays this node under these terms, or the refusal. */
   ensureFunded(jobId: Hex, terms: JobTerms, offer: Offer): Promise<LedgerJob>;
-  /** Settlement's: settles a job that is over, if it is not settled or being settled (`job-closed`). */
-  settleNow(jobId: Hex): Promise<unknown>;
+  /** Settlement's: settles the jobs that are over, as far as that pays now. */
+  reviewJobs(): Promise<void>;
   offers: Offers;
   upstream: Upstream;
   /** Requests that run at the same time. */
@@ -46,7 +46,7 @@ export type Api = {
 
 /** Puts all routes on a server that does not listen yet. */
 export function serveApi(app: FastifyInstance, deps: ApiDependencies): Api {
-  const { domain, ledger, offers, upstream, clock, log, settleNow } = deps;
+  const { domain, ledger, offers, upstream, clock, log, reviewJobs } = deps;
   const admission = createAdmission(ledger, deps.capacity);
   const receipts = createReceiptDesk(domain, ledger, admission.grant);
   const requests = new PaidRequests({
@@ -62,7 +62,7 @@ export function serveApi(app: FastifyInstance, deps: ApiDependencies): Api {
   });
   addPublicRoutes(app, offers);
   for (const path of MODEL_PATHS) addModelRoute(app, path, { ledger, offers, requests });
-  addJobRoutes(app, { ledger, requests, receipts, settleNow });
+  addJobRoutes(app, { ledger, requests, receipts, reviewJobs });
   return {
     running: admission.running,
     stop: () => requests.stop(new InfernetError("interrupted", "the node is stopping")),

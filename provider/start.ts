@@ -87,8 +87,7 @@ export async function startProvider(deps: ProviderDependencies): Promise<Provide
     if (event.type === "jobOver") void settlement.review();
   });
   try {
-    for (const { requestId } of parts.ledger.runningRequests())
-      await parts.ledger.endWithoutUsage(requestId, "the node was cut off");
+    await endCutOff(parts.ledger);
     await intake.poke();
     const { port } = await server.listen();
     offers.keepFresh();
@@ -151,9 +150,18 @@ async function assemble(deps: ProviderDependencies): Promise<Parts> {
       if (stopping.signal.aborted) throw stoppingError();
       return intake.ensureFunded(jobId, terms, offer);
     },
-    settleNow: () => settlement.review(),
+    reviewJobs: () => settlement.review(),
   });
   return { ledger, settlements, settlement, offers, intake, server, api, events, stopping };
+}
+
+/** Charges what was released of requests that a crash cut off; those without any output may be sent again. */
+async function endCutOff(ledger: JobLedger): Promise<void> {
+  const reason = "the node was cut off";
+  for (const { requestId, lastEventId } of ledger.runningRequests()) {
+    if (lastEventId === 0) ledger.forgetRequest(requestId, reason);
+    else await ledger.endWithoutUsage(requestId, reason);
+  }
 }
 
 function snapshotOf(parts: Parts): Omit<ProviderSnapshot, "lastError"> {

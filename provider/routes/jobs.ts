@@ -1,6 +1,5 @@
 // Owns the routes of a job: its state, its next receipt, and its cooperative close. Each needs the job's salt.
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import type { Hex } from "../../protocol/bytes.ts";
 import { InfernetError } from "../../protocol/errors.ts";
 import { toJson } from "../../protocol/schema.ts";
 import { HEADERS, JOBS_PATH, type JobDocument } from "../../protocol/wire.ts";
@@ -13,8 +12,8 @@ export type JobRouteDependencies = {
   ledger: JobLedger;
   requests: PaidRequests;
   receipts: ReceiptDesk;
-  /** Settles a job that is over, if it is not settled or being settled (`job-closed`). */
-  settleNow(jobId: Hex): Promise<unknown>;
+  /** Settles the jobs that are over, as far as that pays now. */
+  reviewJobs(): Promise<void>;
 };
 
 type JobRoute = { Params: { jobId: string } };
@@ -43,19 +42,10 @@ export function addJobRoutes(app: FastifyInstance, deps: JobRouteDependencies): 
     if (state !== "closed") {
       await requests.endDeserted(jobId);
       ledger.finishJob(jobId);
-      await settle(deps, jobId);
+      await deps.reviewJobs();
     }
     return reply.type("application/json").send(toJson(jobDocument(ledger, ledger.findJob(jobId)!)));
   });
-}
-
-/** A settlement that is already on its way is as good as one of our own. */
-async function settle({ settleNow }: JobRouteDependencies, jobId: Hex): Promise<void> {
-  try {
-    await settleNow(jobId);
-  } catch (error) {
-    if (!(error instanceof InfernetError && error.code === "job-closed")) throw error;
-  }
 }
 
 /** What the node tells a requester of its job. */

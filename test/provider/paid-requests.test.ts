@@ -6,7 +6,7 @@ import { transcriptOf } from "../../protocol/transcript.ts";
 import { HEADERS } from "../../protocol/wire.ts";
 import { createSigner } from "../../runtime/signers/secp256k1.ts";
 import { ScriptedUpstream, type Step, words } from "../support/scripted-upstream.ts";
-import { createFolder, word } from "./ledger-fixture.ts";
+import { createFolder, newRequest, word } from "./ledger-fixture.ts";
 import {
   CHAT,
   chatBytes,
@@ -81,6 +81,21 @@ describe("paid requests", () => {
       await readWhole(await send(on, job, 18n));
       const wrong = await send(on, job, 18n, { extra: { [HEADERS.salt]: word(0xbb) } });
       expect(await refusalOf(wrong)).to.deep.equal({ status: 404, code: "job-not-found" });
+    });
+
+    it("are not run while the ledger holds a run of them that a crash cut off", async () => {
+      const upstream = new ScriptedUpstream(SHORT);
+      const on = await start(upstream);
+      const job = openJob(on);
+      const requestHash = requestHashOf(CHAT, job.body);
+      const requestId = singleRequestId(job.jobId, requestHash);
+      on.ledger.startRequest({ ...newRequest(job.jobId), requestId, requestHash });
+      expect(await refusalOf(await send(on, job, 18n))).to.deep.equal({
+        status: 409,
+        code: "request-in-progress",
+      });
+      on.ledger.forgetRequest(requestId, "the node was cut off");
+      expect((await readWhole(await send(on, job, 18n))).text).to.equal("Hello");
     });
 
     it("say that the answer is gone when it is kept no more", async () => {

@@ -92,13 +92,13 @@ export async function startServing(
     log,
     maxBodyBytes: 8 << 20,
   });
-  const settled: Hex[] = [];
+  let reviews = 0;
   const api = serveApi(server.app, {
     domain: DOMAIN,
     ledger,
     ensureFunded: fakeEnsureFunded(ledgers),
-    async settleNow(jobId) {
-      settled.push(jobId);
+    async reviewJobs() {
+      reviews += 1;
     },
     offers,
     upstream,
@@ -113,7 +113,8 @@ export async function startServing(
     url: `http://127.0.0.1:${port}`,
     offers,
     api,
-    settled,
+    /** How often settlement was asked to look. */
+    reviews: () => reviews,
     async stop() {
       await api.stop();
       await server.stop(0);
