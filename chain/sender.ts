@@ -103,7 +103,11 @@ export function createSender(chain: Chain, signer: DigestSigner): Sender {
       }
       // An RPC that mines at once may complain of a transaction that it has mined.
       if (await findOutcome(transaction.hash)) return "accepted";
-      if (/nonce.{0,20}too low|replacement transaction|same nonce/i.test(error.reason)) return "nonce-taken";
+      if (/replacement transaction|same nonce/i.test(error.reason)) return "nonce-taken";
+      // It may be ours that took the nonce, when an answer was lost: signing anew at once could do the same thing twice.
+      if (/nonce.{0,20}too low/i.test(error.reason)) {
+        return (await follow(transaction)) === "replaced" ? "nonce-taken" : "accepted";
+      }
       if (/underpriced|base ?fee|fee (cap )?(too low|less)/i.test(error.reason)) return "fee-too-low";
       throw refusal(error);
     }

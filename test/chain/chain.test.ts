@@ -1,5 +1,6 @@
 import { expect } from "chai";
 import { type Chain, openChain } from "../../chain/chain.ts";
+import { ESCROW, USDC } from "../../chain/contracts.ts";
 import { createSender } from "../../chain/sender.ts";
 import { type Address, ZERO_WORD } from "../../protocol/bytes.ts";
 import { depositNonce } from "../../protocol/deposit.ts";
@@ -7,6 +8,7 @@ import { type Job, jobIdOf } from "../../protocol/job.ts";
 import { receiptDigest } from "../../protocol/receipt.ts";
 import { createSigner, toCompactSignature } from "../../runtime/signers/secp256k1.ts";
 import { errorOf } from "../support/errors.ts";
+import { startFaultyRpc } from "../support/faulty-rpc.ts";
 import { type LocalChain, startLocalChain } from "../support/local-chain.ts";
 
 const MODEL = { name: "tiny", digest: ZERO_WORD, inputPrice: 100_000n, outputPrice: 300_000n };
@@ -131,6 +133,32 @@ describe("the chain", () => {
   it("knows no opening of a job that was never opened", async () => {
     expect(await chain.getOpened(ZERO_WORD)).to.equal(undefined);
     expect((await chain.getJobState(ZERO_WORD)).status).to.equal("none");
+  });
+
+  it("signs no authorisation for a token whose domain is not what its name and version say", async () => {
+    const [owner, faulty] = [local.accounts[1]!.address, await startFaultyRpc(local.rpcUrl)];
+    const spoiled = await openChain({ rpcUrl: faulty.url, sources: { override: local.deployment } });
+    faulty.faultOf = (_method, [call]) =>
+      (call as { data?: string }).data === USDC.encodeFunctionData("DOMAIN_SEPARATOR")
+        ? { result: ZERO_WORD }
+        : "pass";
+    const terms = { from: owner, amount: 1n, nonce: ZERO_WORD, validAfter: 0, validBefore: 1 };
+    expect((await errorOf(spoiled.authorizationDigest(terms))).code).to.equal("no-deployment");
+    faulty.faultOf = () => "pass";
+    expect(await spoiled.authorizationDigest(terms)).to.equal(await chain.authorizationDigest(terms));
+    await spoiled.close();
+    await faulty.stop();
+  });
+
+  it("does not open on an Escrow that hashes otherwise", async () => {
+    const faulty = await startFaultyRpc(local.rpcUrl);
+    faulty.faultOf = (_method, [call]) =>
+      (call as { data?: string } | undefined)?.data === ESCROW.encodeFunctionData("domainSeparator")
+        ? { result: ZERO_WORD }
+        : "pass";
+    const opening = openChain({ rpcUrl: faulty.url, sources: { override: local.deployment } });
+    expect((await errorOf(opening)).message).to.contain("another version");
+    await faulty.stop();
   });
 
   it("says so when a block is not there", async () => {

@@ -138,16 +138,18 @@ describe("the transaction sender", () => {
   });
 
   it("keeps nonces in order when the RPC's count of pending transactions lags", async () => {
+    let pending = "0x1";
     faulty.faultOf = (method, params) =>
-      method === "eth_getTransactionCount" && params[1] === "pending" ? { result: "0x1" } : "pass";
+      method === "eth_getTransactionCount" && params[1] === "pending" ? { result: pending } : "pass";
     const nonces: number[] = [];
     const keep = ({ nonce }: SignedTransaction) => void nonces.push(nonce);
     const sender = createSender(chain, signerOf(1));
     await sender.send(moveTo("https://1"), keep);
     await sender.send(moveTo("https://2"), keep);
     expect(nonces).to.deep.equal([1, 2]);
+    pending = "0x2";
     await createSender(chain, signerOf(1)).send(moveTo("https://3"), keep);
-    expect(nonces).to.deep.equal([1, 2, 1, 2, 3]);
+    expect(nonces).to.deep.equal([1, 2, 2, 3]);
     expect(await endpoint()).to.equal("https://3");
   });
 
@@ -159,6 +161,19 @@ describe("the transaction sender", () => {
     await createSender(chain, signerOf(1)).send(moveTo("https://1"));
     expect(countBroadcasts()).to.equal(3);
     expect(await chain.rpc.call("eth_getTransactionCount", [node, "latest"])).to.equal("0x2");
+  });
+
+  it("does nothing twice when a lost answer is followed by a server that has no receipt yet", async () => {
+    let receiptsLag = 3;
+    faulty.faultOf = (method) => {
+      if (method === "eth_sendRawTransaction" && countBroadcasts() === 1) return "lose-answer";
+      return method === "eth_getTransactionReceipt" && receiptsLag-- > 0 ? { result: null } : "pass";
+    };
+    const kept: SignedTransaction[] = [];
+    const outcome = await createSender(chain, signerOf(1)).send(moveTo("https://1"), (transaction) => {
+      kept.push(transaction);
+    });
+    expect(kept.map((transaction) => transaction.hash)).to.deep.equal([outcome.hash]);
   });
 
   it("signs anew, at a higher fee and the same nonce, when the fee was too low", async () => {
