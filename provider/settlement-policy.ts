@@ -14,9 +14,11 @@ export const LARGEST_BATCH = 50;
 /** What the decision looks at beside the jobs. Times in Unix seconds: `now` local, `blockTime` the chain's. */
 export type SettlementScene = { rule: SettlementRule; gasPrice: bigint; now: number; blockTime: number };
 
+/** A job to settle, at this amount in base units. */
+export type Claim = { due: DueJob; amount: bigint };
+
 export type SettlementPlan = {
-  /** Jobs to settle now, at these amounts in base units. */
-  settle: { due: DueJob; amount: bigint }[];
+  settle: Claim[];
   /** Jobs that earned nothing and whose deposit goes back now. */
   refund: DueJob[];
 };
@@ -28,30 +30,47 @@ export function feeUsdc(gas: bigint, gasPrice: bigint, nativeUsdPrice: bigint): 
 
 /** What the node may claim of a job: never above its own charge, the highest receipt or the deposit. */
 export function claimableOf({ job, charge }: DueJob): bigint {
+  if (job.state === "refused") return 0n;
   const signed = job.receipt?.amount ?? 0n;
   return [charge, signed, job.deposit].reduce((least, amount) => (amount < least ? amount : least));
 }
 
-/** Which of these jobs, all over, to settle or refund now; the others wait. */
+/** Which of these jobs, all over, to settle or refund now; the others wait. Never a settlement that costs more than it claims. */
 export function planSettlements(jobs: readonly DueJob[], scene: SettlementScene): SettlementPlan {
-  const { rule } = scene;
-  const always = rule.when === "always";
-  const claims = jobs.map((due) => ({ due, amount: due.job.state === "refused" ? 0n : claimableOf(due) }));
+  const { rule, gasPrice, blockTime } = scene;
+  const claims = jobs.map((due) => ({ due, amount: claimableOf(due) }));
   const ready = claims.filter((claim) => claim.amount > 0n && !awaitsTopUp(claim.due, scene));
-  const refund = always ? claims.filter(({ amount }) => amount === 0n).map(({ due }) => due) : [];
-  if (always) return { settle: ready.slice(0, LARGEST_BATCH), refund };
-
-  const fee = (gas: bigint) => feeUsdc(gas, scene.gasPrice, rule.nativeUsdPrice);
-  const worthAlone = ready.some(({ amount }) => amount >= rule.feeMultiple * fee(SETTLE_GAS));
-  const urgent = ready.filter((claim) => isNearDeadline(claim.due, scene.blockTime));
+  if (rule.when === "always") {
+    const refund = claims.filter(({ amount }) => amount === 0n).map(({ due }) => due);
+    return { settle: ready.slice(0, LARGEST_BATCH), refund };
+  }
+  const fee = (gas: bigint) => feeUsdc(gas, gasPrice, rule.nativeUsdPrice);
   const paying = ready.filter(({ amount }) => amount > fee(SETTLE_BATCH_GAS.each));
-  const worth = paying.slice(0, LARGEST_BATCH);
-  const total = worth.reduce((sum, { amount }) => sum + amount, 0n);
-  const batchFee = fee(SETTLE_BATCH_GAS.base + SETTLE_BATCH_GAS.each * BigInt(worth.length));
-  const worthTogether = worth.length > 0 && total >= rule.feeMultiple * batchFee;
-  const exposed = total >= rule.exposureCap;
-  if (worthAlone || worthTogether || exposed) return { settle: worth, refund };
-  return { settle: urgent.filter(({ amount }) => amount > fee(SETTLE_GAS)).slice(0, LARGEST_BATCH), refund };
+  paying.sort((one, other) => (one.amount < other.amount ? 1 : -1));
+  const exposed = totalOf(paying) >= rule.exposureCap;
+  const chosen = exposed ? paying : paying.slice(0, countWorth(paying, rule.feeMultiple, fee));
+  const urgent = paying.slice(chosen.length).filter(({ due }) => isNearDeadline(due, blockTime));
+  const settle = [...urgent, ...chosen].slice(0, LARGEST_BATCH);
+  return { settle: totalOf(settle) > fee(settleGas(settle.length)) ? settle : [], refund: [] };
+}
+
+/** How many of these claims, largest first, one transaction may take that claims `multiple` times its fee. */
+function countWorth(claims: readonly Claim[], multiple: bigint, fee: (gas: bigint) => bigint): number {
+  let total = 0n;
+  let worth = 0;
+  for (const [index, { amount }] of claims.slice(0, LARGEST_BATCH).entries()) {
+    total += amount;
+    if (total >= multiple * fee(settleGas(index + 1))) worth = index + 1;
+  }
+  return worth;
+}
+
+function totalOf(claims: readonly Claim[]): bigint {
+  return claims.reduce((sum, { amount }) => sum + amount, 0n);
+}
+
+function settleGas(jobs: number): bigint {
+  return jobs === 1 ? SETTLE_GAS : SETTLE_BATCH_GAS.base + SETTLE_BATCH_GAS.each * BigInt(jobs);
 }
 
 /** Whether what a payee has earned in the Escrow is worth a pay-out. */

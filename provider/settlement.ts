@@ -10,7 +10,7 @@ import { type EventHub, errorEvent } from "./events.ts";
 import type { JobLedger } from "./job-ledger.ts";
 import type { OpeningLedger } from "./opening-ledger.ts";
 import type { DueJob, Intent, PendingTransaction, SettlementLedger } from "./settlement-ledger.ts";
-import { isPayOutWorth, planSettlements, type SettlementPlan } from "./settlement-policy.ts";
+import { type Claim, isPayOutWorth, planSettlements } from "./settlement-policy.ts";
 
 /** A job whose transaction the chain refused is left alone this long. */
 const RETRY_SECONDS = 60;
@@ -26,8 +26,6 @@ export type SettlementDependencies = {
   clock: Clock;
   events: EventHub;
 };
-
-type Claim = SettlementPlan["settle"][number];
 
 /** All of its work runs one after the other, so that no two transactions are about the same job. */
 export class Settlement {
