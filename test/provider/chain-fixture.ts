@@ -61,11 +61,14 @@ export type Market = Awaited<ReturnType<typeof startMarket>>;
 let salts = 1;
 
 /** Opens a job from the requester's credit; each has its own salt. */
-export async function openJob(market: Market, changes: Partial<Job & { amount: bigint }> = {}) {
+export async function openJob(
+  market: Market,
+  changes: Partial<Job & { amount: bigint; terms: Partial<JobTerms> }> = {},
+) {
   const { chain, node, requester, payee, asRequester } = market;
-  const terms: JobTerms = { ...SINGLE_TERMS, salt: word(salts++ % 256) };
+  const terms: JobTerms = { ...SINGLE_TERMS, salt: word(salts++ % 256), ...changes.terms };
   const { timestamp } = await chain.getBlock("latest");
-  const { amount = 100_000n, ...fields } = changes;
+  const { amount = 100_000n, terms: _terms, ...fields } = changes;
   const job: Job = {
     requester: requester.address,
     signer: requester.address,
