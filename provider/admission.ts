@@ -10,6 +10,8 @@ import { millionthsOf } from "./metering.ts";
 export type Seat = {
   /** What the request may cost in all, of which every millionth is signed for. */
   covered(): bigint;
+  /** What it may cost once all that it asked for is signed for. */
+  asked(): bigint;
   /**
    * Asks that the request may cost `cover` in all. Returns undefined when that is covered or asked for already, else the
    * cumulative amount, in base units, that a receipt must reach.
@@ -69,6 +71,7 @@ export function createAdmission(ledger: JobLedger, capacity: number): Admission 
 
   const seatOf = (job: LedgerJob, account: Account, place: Place): Seat => ({
     covered: () => place.covered,
+    asked: () => place.asked,
     ask(cover) {
       if (cover <= place.covered || cover <= place.asked) return undefined;
       place.asked = cover;

@@ -61,33 +61,29 @@ function stringBytes(value: unknown): number {
 
 /** What the metered part costs in millionths of a base unit; a prompt not yet counted stands at its estimate. */
 export function coverOf(metered: Metered, terms: MeterTerms): bigint {
-  const { promptTokens, completionTokens } = metered.counts;
-  return costMillionths(
-    { promptTokens: promptTokens || estimatePromptTokens(terms.promptTextBytes), completionTokens },
-    terms.prices,
-  );
+  return coverWith(metered, terms, metered.counts.completionTokens);
 }
 
 /** The cover that a request needs before its model runs: prefill and two chunks of a stream, or the whole of it. */
 export function firstCover(terms: MeterTerms, stream: boolean): bigint {
-  return lookAheadOf(0, terms, stream ? 2 * terms.chunkTokens : terms.maxTokens);
+  const { chunkTokens, maxTokens } = terms;
+  return coverWith(NOTHING_METERED, terms, stream ? Math.min(2 * chunkTokens, maxTokens) : maxTokens);
 }
 
 /**
- * The cover to ask for when less than one chunk of `covered` is left, or undefined while there is enough. One chunk
- * more than before, and never beyond what a careful requester signs: the estimated prefill, what it has, two chunks.
+ * The cover to ask for when less than one chunk of `covered` is left, or undefined while there is enough: one chunk
+ * more, so that never more than two chunks are paid ahead, and none that the request's limit cannot reach.
  */
 export function nextCover(metered: Metered, terms: MeterTerms, covered: bigint): bigint | undefined {
+  const cover = coverOf(metered, terms);
   const chunk = BigInt(terms.chunkTokens) * terms.prices.outputPrice;
-  if (covered - coverOf(metered, terms) >= chunk) return undefined;
-  const signable = lookAheadOf(metered.counts.completionTokens, terms, 2 * terms.chunkTokens);
-  const wanted = min(covered + chunk, lookAheadOf(0, terms, terms.maxTokens));
-  return wanted > covered && wanted <= signable ? wanted : undefined;
+  if (covered - cover >= chunk) return undefined;
+  const wanted = least(greatest(covered, cover) + chunk, coverWith(metered, terms, terms.maxTokens));
+  return wanted > covered ? wanted : undefined;
 }
 
-function lookAheadOf(madeTokens: number, terms: MeterTerms, aheadTokens: number): bigint {
-  const promptTokens = estimatePromptTokens(terms.promptTextBytes);
-  const completionTokens = Math.min(madeTokens + aheadTokens, terms.maxTokens);
+function coverWith({ counts }: Metered, terms: MeterTerms, completionTokens: number): bigint {
+  const promptTokens = counts.promptTokens || estimatePromptTokens(terms.promptTextBytes);
   return costMillionths({ promptTokens, completionTokens }, terms.prices);
 }
 
@@ -111,8 +107,12 @@ function affordable(tokens: number, price: bigint, money: bigint): number {
   return Number(money / price);
 }
 
-function min(left: bigint, right: bigint): bigint {
+function least(left: bigint, right: bigint): bigint {
   return left < right ? left : right;
+}
+
+export function greatest(left: bigint, right: bigint): bigint {
+  return left > right ? left : right;
 }
 
 /** Millionths of a base unit that a cumulative amount of base units pays for. */

@@ -14,6 +14,7 @@ import {
   believableCounts,
   coveredCounts,
   coverOf,
+  greatest,
   type Metered,
   type MeterTerms,
   meterEvent,
@@ -161,8 +162,9 @@ export class PaidStream {
     const cover = coverOf(next, terms);
     if (cover <= seat.covered()) return;
     await this.#flush();
-    const more = nextCover(this.#metered, terms, seat.covered()) ?? 0n;
-    if (await this.#await(more > cover ? more : cover, cover)) return;
+    const ahead = nextCover(next, terms, seat.covered()) ?? cover;
+    // An ask on its way that covers the next events is not raised: the requester may be signing it.
+    if (await this.#await(seat.asked() >= cover ? cover : greatest(ahead, cover), cover)) return;
     throw new InfernetError("receipt-timeout", `no receipt came within ${receiptTimeoutSeconds} s`, {
       hint: "What was released is charged. Send a receipt of at least `need` sooner.",
     });

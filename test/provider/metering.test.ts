@@ -92,13 +92,19 @@ describe("metering", () => {
     expect(nextCover(meterAll([text("x".repeat(65), 65)]), TERMS, covered)).to.equal(covered + 64n * 3n);
   });
 
-  it("never asks for more than the estimated prefill, what was made and two chunks, nor than all tokens cost", () => {
+  it("goes on by chunks from the upstream's count of a prompt that was taken for smaller", () => {
+    const covered = firstCover(TERMS, true);
+    const metered = meterAll([text("a"), usage(500, 1, false)]);
+    expect(nextCover(metered, TERMS, covered)).to.equal(500n * 2n + (1n + 64n) * 3n);
+  });
+
+  it("never asks for more than the prompt, what was made and two chunks, nor than all tokens cost", () => {
     holds(
-      fc.property(terms, count, fc.bigInt(0n, 10n ** 13n), (some, made, covered) => {
-        const metered = { ...NOTHING_METERED, counts: { promptTokens: 0, completionTokens: made } };
+      fc.property(terms, count, count, fc.bigInt(0n, 10n ** 13n), (some, told, made, covered) => {
+        const metered = { ...NOTHING_METERED, counts: { promptTokens: told, completionTokens: made } };
         const wanted = nextCover(metered, some, covered);
         if (wanted === undefined) return;
-        const promptTokens = estimatePromptTokens(some.promptTextBytes);
+        const promptTokens = told || estimatePromptTokens(some.promptTextBytes);
         const completionTokens = Math.min(made + 2 * some.chunkTokens, some.maxTokens);
         expect(wanted > covered).to.equal(true);
         expect(wanted <= costMillionths({ promptTokens, completionTokens }, some.prices)).to.equal(true);

@@ -190,6 +190,26 @@ describe("a paid stream", () => {
     });
   });
 
+  it("asks in chunks, not in tokens, when the prompt turns out far longer than its estimate", async () => {
+    const upstream = new ScriptedUpstream([
+      { usage: [60, 0], final: false },
+      ...words(12),
+      { usage: [60, 12] },
+    ]);
+    const on = await start(upstream);
+    const job = openJob(on);
+    const answer = await readWhole(await send(on, job, 18n), {
+      onNeed: (need) => sendReceipt(on, job, job.receipt(need)),
+    });
+    expect(answer.delivery).to.include({
+      promptTokens: 60,
+      completionTokens: 12,
+      estimated: false,
+      jobCharge: 72n,
+    });
+    expect(answer.needs.length).to.be.at.most(4);
+  });
+
   it("charges by the upstream's running usage as soon as it tells it", async () => {
     const gate = Promise.withResolvers<void>();
     const script: Step[] = [
@@ -300,7 +320,7 @@ describe("a paid stream", () => {
     // The real prompt is dearer than what is signed for, so the node has to ask before the first token.
     const on = await start(new ScriptedUpstream([{ usage: [25, 0], final: false }, "a", { usage: [25, 1] }]));
     const answer = await readWhole(await send(on, openJob(on), 18n));
-    expect(answer.needs).to.deep.equal([25n]);
+    expect(answer.needs).to.deep.equal([29n]);
     expect(answer.errors).to.deep.equal(["receipt-timeout"]);
     expect(answer.payloads).to.deep.equal([]);
     expect(answer.delivery).to.include({ promptTokens: 0, completionTokens: 0, jobCharge: 0n });
