@@ -212,17 +212,19 @@ describe("the transaction sender", () => {
     expect(error.data.error).to.equal("RegistryAlreadyRegistered");
   });
 
-  it("names the error and the cost of a transaction that reverted when it was mined", async () => {
-    // The simulation passes, as it does when the state changes right after it.
-    faulty.faultOf = (method) => (method === "eth_estimateGas" ? { result: "0x40000" } : "pass");
-    await mineByInterval();
-    const call = chain.calls.register(node, "https://1", [MODEL]);
-    const error = await errorOf(createSender(chain, signerOf(1)).send(call));
-    expect(error.code).to.equal("transaction-failed");
-    expect(error.data.error).to.equal("RegistryAlreadyRegistered");
-    expect(BigInt(error.data.feeWei!) > 0n).to.equal(true);
-    expect(error.data.tx).to.match(/^0x[0-9a-f]{64}$/);
-  });
+  for (const mining of ["by interval", "at once, with a complaint"]) {
+    it(`names the error and the cost of a transaction that reverted when it was mined ${mining}`, async () => {
+      // The simulation passes, as it does when the state changes right after it.
+      faulty.faultOf = (method) => (method === "eth_estimateGas" ? { result: "0x40000" } : "pass");
+      if (mining === "by interval") await mineByInterval();
+      const call = chain.calls.register(node, "https://1", [MODEL]);
+      const error = await errorOf(createSender(chain, signerOf(1)).send(call));
+      expect(error.code).to.equal("transaction-failed");
+      expect(error.data.error).to.equal("RegistryAlreadyRegistered");
+      expect(BigInt(error.data.feeWei!) > 0n).to.equal(true);
+      expect(error.data.tx).to.match(/^0x[0-9a-f]{64}$/);
+    });
+  }
 
   it("says which account lacks gas money on which chain", async () => {
     const poor = createSigner(generatePrivateKey());
