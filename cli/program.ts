@@ -18,6 +18,7 @@ import { balanceCommand } from "./commands/wallet/balance.ts";
 import { createCommand } from "./commands/wallet/create.ts";
 import { depositCommand } from "./commands/wallet/deposit.ts";
 import { withdrawCommand } from "./commands/wallet/withdraw.ts";
+import { workerCommand } from "./commands/worker.ts";
 import { createContext } from "./context.ts";
 import { addGlobalFlags, configFlagsOf, speechFlagsOf } from "./global-flags.ts";
 import { createOutput } from "./output.ts";
@@ -66,6 +67,7 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
   addGlobalFlags(program);
 
   addCommand(program, registerCommand, launch);
+  addCommand(program, workerCommand, launch);
   addCommand(program, nodesCommand, launch);
   addCommand(program, modelsCommand, launch);
 

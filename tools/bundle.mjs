@@ -19,8 +19,9 @@ await build({
   // Shared parts and dynamic imports become files of their own: `infernet --help` reads neither ethers nor fastify.
   splitting: true,
   chunkNames: "parts/[name]-[hash]",
-  // Native code stays where npm installed it for the machine at hand.
-  external: ["node-llama-cpp", "secp256k1"],
+  // Native code stays where npm installed it for the machine at hand; selfsigned, which is CommonJS and needed once in
+  // a node's life, too: a bundled import() of it would lose its named exports.
+  external: ["node-llama-cpp", "secp256k1", "selfsigned"],
   // CommonJS packages inside an ES module still call require.
   banner: {
     js: 'import { createRequire as infernetRequire } from "node:module"; const require = infernetRequire(import.meta.url);',

@@ -7,6 +7,7 @@ import { type CommandLine, createCommandLine } from "../support/command-line.ts"
 const COMMANDS = [
   [],
   ["register"],
+  ["worker"],
   ["nodes"],
   ["models"],
   ["node", "create"],

@@ -1,0 +1,147 @@
+// Owns `infernet worker`: serves the node's models for money until it is stopped.
+import { once } from "node:events";
+import { Option } from "commander";
+import type { NodeListing } from "../../chain/chain.ts";
+import { InfernetError } from "../../protocol/errors.ts";
+import type { Provider } from "../../provider/start.ts";
+import type { CommandSpec } from "../command.ts";
+import type { Context } from "../context.ts";
+import { describeFields } from "../event-form.ts";
+import { type Identity, unlockOrCreateNode } from "../identity.ts";
+import { openUpstreamOf, UPSTREAM_OPTIONS, type UpstreamFlags } from "../upstream-flags.ts";
+import { collectPricedModel, integerBetween, parseAmount } from "../values.ts";
+import { renderProviderEvent } from "../worker-events.ts";
+import { providerConfigOf, type WorkerFlags } from "../worker-settings.ts";
+
+type Options = WorkerFlags & UpstreamFlags;
+
+const LOCAL_CHAIN_ID = 31_337;
+
+export const workerCommand: CommandSpec<Options, undefined> = {
+  name: "worker",
+  summary: "Serve this machine's models for money, until it is stopped",
+  options: [
+    ...UPSTREAM_OPTIONS,
+    new Option(
+      "--host <address>",
+      "address to listen on (default: loopback for a loopback endpoint, else all)",
+    ),
+    new Option("--port <port>", "port to listen on (default: the endpoint's)").argParser(
+      integerBetween(0, 65_535),
+    ),
+    new Option("--endpoint <url>", "stop unless the Registry lists exactly this"),
+    new Option("--plain-http", "serve an http:// endpoint of this machine without TLS"),
+    new Option(
+      "--price <NAME=IN:OUT>",
+      "ask less than the Registry's ceiling; repeat for more models",
+    ).argParser(collectPricedModel),
+    new Option("--settle <when>", "settle jobs at once, or when it is worth the gas").choices([
+      "always",
+      "worth",
+    ]),
+    new Option("--payout <when>", "pay the payee at once, or when it is worth the gas").choices([
+      "always",
+      "worth",
+    ]),
+    new Option("--capacity <requests>", "requests at the same time").argParser(integerBetween(1, 10_000)),
+    new Option("--max-tokens <count>", "most completion tokens of one request").argParser(
+      integerBetween(1, 1_000_000),
+    ),
+    new Option("--min-deposit <usdc>", "least deposit of a job").argParser(parseAmount),
+    new Option("--native-usdc <usdc>", "what the chain's own coin is worth, to weigh gas").argParser(
+      parseAmount,
+    ),
+  ],
+  examples: ["worker", "worker --upstream ollama --price llama3.2:1b=0.04:0.15 --settle worth"],
+  async run(context, options) {
+    await context.chain();
+    const node = await unlockOrCreateNode(context);
+    const provider = await startWorker(context, options, node);
+    context.endItself();
+    try {
+      if (!context.signal.aborted) await once(context.signal, "abort");
+    } finally {
+      context.output.hint(
+        "stopping: running streams may end, jobs are settled (press Ctrl-C again to stop at once)",
+      );
+      await provider.stop();
+    }
+    return undefined;
+  },
+  render: () => "",
+};
+
+async function startWorker(context: Context, options: Options, node: Identity): Promise<Provider> {
+  const [chain, { home }, log] = await Promise.all([
+    context.chain(),
+    context.config(),
+    context.log(context.terminal.isRead ? "warn" : "info"),
+  ]);
+  const listing = await registeredListing(context, node);
+  const [{ LOCAL_CHAIN_DEFAULTS, PROVIDER_DEFAULTS }, { PROVIDER_MIGRATIONS }, { homePaths }] =
+    await Promise.all([
+      import("../../provider/config.ts"),
+      import("../../provider/ledger-schema.ts"),
+      import("../../runtime/home.ts"),
+    ]);
+  const defaults = {
+    ...PROVIDER_DEFAULTS,
+    ...(chain.chainId === LOCAL_CHAIN_ID ? LOCAL_CHAIN_DEFAULTS : {}),
+  };
+  const config = providerConfigOf(options, listing, defaults);
+  const upstream = await openUpstreamOf(context, options);
+  const [{ startProvider }, { openStore }, { systemClock }] = await Promise.all([
+    import("../../provider/start.ts"),
+    import("../../runtime/store.ts"),
+    import("../../runtime/clock.ts"),
+  ]);
+  const paths = homePaths(home);
+  const store = openStore(paths.providerStore, PROVIDER_MIGRATIONS, { exclusive: true });
+  context.atEnd(() => store.close());
+  const certificate = options.plainHttp ? null : await loadCertificate(paths.tlsFolder, config.endpoint);
+  const { signer } = node;
+  const provider = await startProvider({
+    ...{ config, chain, store, log, signer, upstream, certificate },
+    clock: systemClock,
+  });
+  announce(context, provider);
+  return provider;
+}
+
+async function registeredListing(context: Context, node: Identity): Promise<NodeListing> {
+  const listing = await (await context.chain()).getNode(node.address);
+  if (!listing) {
+    throw new InfernetError("not-registered", `the Registry does not list this node, ${node.address}`, {
+      hint: "List it first: infernet register.",
+    });
+  }
+  if (!listing.active) {
+    context.output.progress(
+      { event: "inactive", node: node.address },
+      "The node is switched off in the Registry: only old jobs are served. Switch it on: infernet register",
+    );
+  }
+  return listing;
+}
+
+async function loadCertificate(folder: string, endpoint: string) {
+  const { loadOrCreateCertificate } = await import("../../runtime/certificate.ts");
+  return loadOrCreateCertificate(folder, [new URL(endpoint).hostname]);
+}
+
+/** Tells that the node is live, and from then on what happens: JSON lines on stdout with --json, else for people. */
+function announce({ output, terminal }: Context, provider: Provider): void {
+  const { node, endpoint, models } = provider.snapshot();
+  if (output.json) output.line({ event: "live", node, endpoint, url: provider.url, models });
+  else {
+    output.result(
+      {},
+      (style) => `${style.green("●")} your node is live at ${endpoint}: ${models.join(", ")}`,
+    );
+  }
+  provider.subscribe((event) => {
+    const { type, ...fields } = event;
+    if (output.json) output.line({ event: type, ...describeFields(fields) });
+    else if (terminal.isRead) output.hint(renderProviderEvent(event));
+  });
+}
