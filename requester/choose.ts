@@ -105,7 +105,7 @@ async function askNode(
   try {
     checkEndpoint(endpoint);
     const startedAt = performance.now();
-    const shown = await fetchOffer(endpoint);
+    const shown = await fetchUnpinned(endpoint, OFFER_PATH, { timeoutMs: OFFER_TIMEOUT_MS });
     const latencyMs = performance.now() - startedAt;
     const { signedOffer, model } = checkServedOffer(shown, {
       chain,
@@ -126,18 +126,6 @@ function checkEndpoint(endpoint: string): void {
   const isLoopback = url !== undefined && /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(url.hostname);
   if (url?.protocol === "https:" || (url?.protocol === "http:" && isLoopback)) return;
   throw new InfernetError("offer-invalid", "its endpoint is not https");
-}
-
-async function fetchOffer(endpoint: string): Promise<Shown> {
-  const late = new AbortController();
-  const timer = setTimeout(() => {
-    late.abort(new InfernetError("node-unreachable", `no offer came within ${OFFER_TIMEOUT_MS / 1000} s`));
-  }, OFFER_TIMEOUT_MS);
-  try {
-    return await fetchUnpinned(endpoint, OFFER_PATH, { timeoutMs: OFFER_TIMEOUT_MS, signal: late.signal });
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** Judges a served offer against the chain's word on its node. Throws `offer-invalid`, `node-key-mismatch` or `model-not-offered`. */

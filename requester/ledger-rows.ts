@@ -53,6 +53,8 @@ export type LedgerJob = {
   delivery: SignedDelivery | null;
   /** What shows that the node lied, as JSON. */
   evidence: string | null;
+  /** The process that works on it, alive or not; null when none does. */
+  worker: number | null;
   /** What the node earned, once the chain has closed the job. */
   claimed: bigint | null;
   createdAt: number;
@@ -88,6 +90,7 @@ export const REQUESTER_MIGRATIONS: readonly string[] = [
     last_event_id INTEGER NOT NULL DEFAULT 0,
     delivery TEXT,
     evidence TEXT,
+    worker INTEGER,
     claimed INTEGER,
     created_at INTEGER NOT NULL
   ) STRICT;
@@ -143,6 +146,7 @@ export function readLedgerJob(row: Row): LedgerJob {
     lastEventId: number("last_event_id"),
     delivery: row.delivery === null ? null : readDelivery(text("delivery")),
     evidence: row.evidence as string | null,
+    worker: optional("worker", number("worker")),
     claimed: row.claimed as bigint | null,
     createdAt: number("created_at"),
   };

@@ -29,6 +29,10 @@ export type RequesterLedger = {
   /** An index that no other job of this seed has, a lost ledger's included: it never lags behind the clock. */
   nextSaltIndex(nowSeconds: number): number;
   planJob(planned: PlannedJob): void;
+  /** Makes a process the job's worker if its present one may be replaced; says whether it did. */
+  takeJob(jobId: Hex, worker: number, mayReplace: (present: number) => boolean): boolean;
+  /** Nobody works on the job any more. */
+  leaveJob(jobId: Hex): void;
   /** Keeps an opening before it is broadcast. */
   noteOpening(jobId: Hex, transaction: OpeningTransaction): void;
   noteOpened(jobId: Hex, opened: { deposit: bigint; openedAt: number; gasUsed: bigint | null }): void;
@@ -73,6 +77,14 @@ export function openLedger(store: Store): RequesterLedger {
       return Math.max(last + 1, nowSeconds);
     },
     planJob: (planned) => statements.planJob(planned),
+    takeJob: (jobId, worker, mayReplace) =>
+      store.transact(() => {
+        const present = findJob(jobId)?.worker;
+        if (present === undefined || (present !== null && !mayReplace(present))) return false;
+        statements.setWorker.run(worker, jobId);
+        return true;
+      }),
+    leaveJob: (jobId) => changeOne(statements.setWorker.run(null, jobId), jobId),
     noteOpening: (jobId, { hash, raw, nonce }) =>
       changeOne(statements.noteOpening.run(hash, raw, nonce, jobId), jobId),
     noteOpened: (jobId, { deposit, openedAt, gasUsed }) =>
@@ -124,11 +136,12 @@ function prepareStatements({ db }: Store) {
       const untold = [null, null, null, null, null, null] as const;
       insertJob.run(jobId, "ended", ...fieldsOf(job), ...untold, deposit, deposit, openedAt, openedAt);
     },
+    setWorker: db.prepare("UPDATE jobs SET worker = ? WHERE job_id = ?"),
     noteOpening: db.prepare(
       "UPDATE jobs SET phase = 'opening', open_tx = ?, open_raw = ?, open_nonce = ? WHERE job_id = ? AND phase IN ('planned', 'opening')",
     ),
     noteOpened: db.prepare(
-      "UPDATE jobs SET phase = 'open', deposit = ?, opened_at = ?, open_gas = ? WHERE job_id = ? AND phase IN ('opening', 'dropped')",
+      "UPDATE jobs SET phase = 'open', deposit = ?, opened_at = ?, open_gas = ? WHERE job_id = ? AND phase = 'opening'",
     ),
     raiseMark: db.prepare(
       "UPDATE jobs SET phase = 'streaming', signed = ?, last_event_id = ? WHERE job_id = ? AND signed < ? AND phase IN ('open', 'streaming')",

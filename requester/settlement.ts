@@ -10,9 +10,10 @@ import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/logger.ts";
 import { jobSalt } from "./budget.ts";
 import type { RequesterLedger } from "./ledger.ts";
-import type { LedgerJob } from "./ledger-rows.ts";
+import type { JobPhase, LedgerJob } from "./ledger-rows.ts";
 import { type NodeClient, openNodeClient } from "./node-client.ts";
 import { readOpening } from "./opening.ts";
+import type { WorkList } from "./work-list.ts";
 
 export type SettlementDeps = {
   chain: Chain;
@@ -21,6 +22,7 @@ export type SettlementDeps = {
   seed: Hex;
   log: Log;
   clock: Clock;
+  work: WorkList;
 };
 
 export type Settlement = {
@@ -33,15 +35,16 @@ export type Settlement = {
   /** Takes an unclaimed deposit back after the deadline. Throws `job-unconfirmed` before it, saying when. */
   refund(jobId: Hex): Promise<TransactionOutcome | "nothing-to-do">;
   /** Brings every unfinished job that nobody works on further: synced, closed by its node, or refunded. */
-  tend(isActive: (jobId: Hex) => boolean): Promise<LedgerJob[]>;
+  tend(): Promise<LedgerJob[]>;
 };
 
 const FIRST_POLL_MS = 50;
 const LONGEST_POLL_MS = 2_000;
-const FINISHED: readonly string[] = ["closed", "refunded", "dropped"];
+const UNOPENED: readonly JobPhase[] = ["planned", "opening"];
+const FINISHED: readonly JobPhase[] = ["closed", "refunded", "dropped"];
 
 export function createSettlement(deps: SettlementDeps): Settlement {
-  const { chain, ledger, sender, log } = deps;
+  const { chain, ledger, sender, log, work } = deps;
 
   const mustFind = (jobId: Hex): LedgerJob => {
     const job = ledger.findJob(jobId);
@@ -54,17 +57,16 @@ export function createSettlement(deps: SettlementDeps): Settlement {
   async function sync(jobId: Hex): Promise<LedgerJob> {
     const kept = mustFind(jobId);
     if (FINISHED.includes(kept.phase)) return kept;
-    const [{ status, claimed }, block] = await Promise.all([
-      chain.getJobState(jobId),
-      chain.getBlock("latest"),
-    ]);
+    const { status, claimed } = await chain.getJobState(jobId);
     if (status === "closed") closeInLedger(ledger, kept, claimed);
     else if (status === "open") await noteLateOpening(chain, ledger, kept);
-    else if (kept.phase === "planned" || (kept.phase === "opening" && block.timestamp >= kept.job.deadline)) {
-      // No transaction of a planned job ever left; past its deadline the Escrow opens none.
-      ledger.dropJob(jobId);
-    }
     return mustFind(jobId);
+  }
+
+  /** No transaction of a job that was only planned ever left; past its deadline the Escrow opens none. */
+  async function canNoLongerOpen({ phase, job }: LedgerJob): Promise<boolean> {
+    if (phase !== "opening") return phase === "planned";
+    return (await chain.getBlock("latest")).timestamp >= job.deadline;
   }
 
   async function closeAtNode(jobId: Hex): Promise<JobDocument> {
@@ -78,24 +80,33 @@ export function createSettlement(deps: SettlementDeps): Settlement {
 
   async function refund(jobId: Hex): Promise<TransactionOutcome | "nothing-to-do"> {
     const { phase, job } = await sync(jobId);
-    if (FINISHED.includes(phase)) return "nothing-to-do";
+    if (FINISHED.includes(phase) || UNOPENED.includes(phase)) return "nothing-to-do";
     const block = await chain.getBlock("latest");
     // The transaction comes into a later block, so the local time counts as far as it is ahead.
     if (Math.max(block.timestamp, deps.clock.nowSeconds()) < job.deadline)
       throw tooEarly(jobId, job.deadline);
-    const outcome = await sender.send(chain.calls.refund(job));
-    const { claimed } = await chain.getJobState(jobId);
-    ledger.noteClosed(jobId, "refunded", claimed);
-    return outcome;
+    try {
+      const outcome = await sender.send(chain.calls.refund(job));
+      const { claimed } = await chain.getJobState(jobId);
+      ledger.noteClosed(jobId, "refunded", claimed);
+      return outcome;
+    } catch (error) {
+      // The node may settle in the same moment.
+      if (FINISHED.includes((await sync(jobId)).phase)) return "nothing-to-do";
+      throw error;
+    }
   }
 
   async function tendOne(jobId: Hex): Promise<void> {
-    const { phase, terms, job } = await sync(jobId);
-    if (FINISHED.includes(phase) || phase === "planned" || phase === "opening") return;
+    const kept = await sync(jobId);
+    const { phase, terms, job } = kept;
+    if (await canNoLongerOpen(kept)) ledger.dropJob(jobId);
+    if (FINISHED.includes(phase) || UNOPENED.includes(phase)) return;
     ledger.noteEnded(jobId, null);
     const { timestamp } = await chain.getBlock("latest");
     if (timestamp >= job.deadline) await refund(jobId);
     else if (terms) await closeAtNode(jobId);
+    await sync(jobId);
   }
 
   return {
@@ -111,17 +122,21 @@ export function createSettlement(deps: SettlementDeps): Settlement {
         await delay(pollMs, undefined, signal ? { signal } : {}).catch(() => {});
       }
     },
-    async tend(isActive) {
-      const idle = ledger.unfinishedJobs().filter(({ jobId }) => !isActive(jobId));
-      for (const { jobId } of idle) {
+    async tend() {
+      const tended: LedgerJob[] = [];
+      for (const { jobId } of ledger.unfinishedJobs()) {
+        if (!work.take(jobId)) continue;
         try {
           await tendOne(jobId);
         } catch (error) {
           if (!(error instanceof InfernetError)) throw error;
           log.warn({ job: jobId, code: error.code }, `the job stays unfinished: ${error.message}`);
+        } finally {
+          work.leave(jobId);
         }
+        tended.push(mustFind(jobId));
       }
-      return idle.map(({ jobId }) => mustFind(jobId));
+      return tended;
     },
   };
 }

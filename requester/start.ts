@@ -16,6 +16,7 @@ import { recoverJobs } from "./recovery.ts";
 import { createSettlement } from "./settlement.ts";
 import type { Bill, SubmitEvent, SubmitInput } from "./submission.ts";
 import { submitRequest } from "./submit.ts";
+import { createWorkList } from "./work-list.ts";
 
 export type RequesterDeps = {
   chain: Chain;
@@ -69,8 +70,8 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
   const sender = createSender(chain, wallet);
   const desk = createReceiptDesk({ ledger, domain: chain.domain, seed, limits, clock });
   const opener = createJobOpener({ chain, ledger, sender, wallet, seed, clock });
-  const settlement = createSettlement({ chain, ledger, sender, seed, log, clock });
-  const active = new Set<Hex>();
+  const work = createWorkList(ledger);
+  const settlement = createSettlement({ chain, ledger, sender, seed, log, clock, work });
   const running = new Set<Promise<unknown>>();
   const listeners = new Set<(event: SubmitEvent) => void>();
   const stopped = new AbortController();
@@ -78,8 +79,8 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
   async function submit(input: SubmitInput): Promise<Bill> {
     if (stopped.signal.aborted) throw new InfernetError("interrupted", "the requester is stopping");
     const signals = [stopped.signal, input.signal].filter((signal) => signal !== undefined);
-    const work = submitRequest(
-      { chain, ledger, desk, opener, settlement, limits, seed, log, clock, active, patienceMs },
+    const submission = submitRequest(
+      { chain, ledger, desk, opener, settlement, limits, seed, log, clock, work, patienceMs },
       {
         ...input,
         signal: AbortSignal.any(signals),
@@ -89,8 +90,8 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
         },
       },
     );
-    running.add(work);
-    return work.finally(() => running.delete(work));
+    running.add(submission);
+    return submission.finally(() => running.delete(submission));
   }
 
   return {
@@ -99,7 +100,7 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
     listJobs: () => ledger.listJobs().map(reportJob),
     close: (jobId) => settlement.closeAtNode(jobId),
     refund: (jobId) => settlement.refund(jobId),
-    tend: async () => (await settlement.tend((jobId) => active.has(jobId))).map(reportJob),
+    tend: async () => (await settlement.tend()).map(reportJob),
     async recover() {
       const found = await recoverJobs(chain, ledger, wallet.address);
       return found.map((jobId) => reportJob(ledger.findJob(jobId)!));
@@ -109,7 +110,7 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
       await Promise.allSettled(running);
     },
     snapshot: () => ({
-      active: [...active],
+      active: work.jobs(),
       dayLeft: desk.dayLeft(),
       unfinished: ledger.unfinishedJobs().length,
     }),

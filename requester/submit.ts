@@ -1,5 +1,4 @@
 // Owns the way from a wish to an open job: a job of an earlier run that still pays for it, or a chosen node's new one.
-import type { Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import { marginSeconds } from "../protocol/funding.ts";
 import { least } from "../protocol/price.ts";
@@ -11,12 +10,12 @@ import { type ModelRequest, readModelRequest } from "./model-request.ts";
 import type { JobOpener } from "./opening.ts";
 import { type PaidRequestDeps, payRequest } from "./paid-request.ts";
 import type { Bill, SubmitEvent, SubmitInput } from "./submission.ts";
+import type { WorkList } from "./work-list.ts";
 
 export type SubmitDeps = PaidRequestDeps & {
   opener: JobOpener;
   limits: BudgetLimits;
-  /** Jobs that this process works on: nobody else tends or resumes them. */
-  active: Set<Hex>;
+  work: WorkList;
 };
 
 type Emit = (event: SubmitEvent) => void;
@@ -28,7 +27,6 @@ const MAX_LIFE_SECONDS = 30 * 24 * 3600;
  * the first receipt, and the node is asked to close the job at once, so that its deposit returns.
  */
 export async function submitRequest(deps: SubmitDeps, input: SubmitInput): Promise<Bill> {
-  const { active } = deps;
   const { settlementTimeoutMs = 0, signal = new AbortController().signal } = input;
   const emit: Emit = (event) => input.onEvent?.(event);
   const request = readModelRequest(input.path, input.body);
@@ -42,24 +40,22 @@ export async function submitRequest(deps: SubmitDeps, input: SubmitInput): Promi
     }
     return await payRequest(deps, job, request, { signal, settlementTimeoutMs, emit });
   } finally {
-    if (job) active.delete(job.jobId);
+    if (job) deps.work.leave(job.jobId);
   }
 }
 
 /** Takes over an unfinished job of an earlier run that pays for exactly this request and may still be served. */
 async function claimLeftJob(
-  { chain, ledger, settlement, clock, active }: SubmitDeps,
+  { chain, ledger, settlement, clock, work }: SubmitDeps,
   request: ModelRequest,
   { node }: SubmitInput,
 ): Promise<LedgerJob | undefined> {
   for (const { jobId, job } of ledger.jobsOfRequest(request.requestHash)) {
-    if (active.has(jobId) || (node !== undefined && node !== job.node)) continue;
-    active.add(jobId);
-    const kept = await settlement.sync(jobId);
-    const isServed = kept.phase === "open" || kept.phase === "streaming";
-    const now = await readBlockTime(chain, clock);
-    if (isServed && now < job.deadline - marginSeconds(kept.openedAt!, job.deadline)) return kept;
-    active.delete(jobId);
+    if (node !== undefined && node !== job.node) continue;
+    const { phase, openedAt } = await settlement.sync(jobId);
+    if (phase !== "open" && phase !== "streaming") continue;
+    const servedUntil = job.deadline - marginSeconds(openedAt!, job.deadline);
+    if ((await readBlockTime(chain, clock)) < servedUntil && work.take(jobId)) return ledger.findJob(jobId);
   }
 }
 
@@ -76,7 +72,7 @@ async function planJob(
   const { endpoint, estimatedCost, latencyMs, signedOffer } = choice;
   emit({ type: "chosen", node: choice.node, endpoint, offer: signedOffer.offer, estimatedCost, latencyMs });
   const planned = await deps.opener.plan(request, choice, { maxCharge, lifeSeconds });
-  deps.active.add(planned.jobId);
+  deps.work.take(planned.jobId);
   return planned;
 }
 

@@ -6,6 +6,9 @@ import { plannedJob, TRANSACTION, word } from "./examples.ts";
 import { honest, type LyingNode, startLyingNode } from "./lying-node.ts";
 import { type Buyer, chatBody, startBuyer, startWorld, type World } from "./world.ts";
 
+/** Above the highest process id that Linux gives. */
+const NO_PROCESS = 2 ** 22 + 1;
+
 describe("a job's end", function () {
   this.timeout(30_000);
   let world: World;
@@ -72,8 +75,7 @@ describe("a job's end", function () {
     const jobId = await leaveOpen(buyer);
     node.settle = settle;
     const requester = await buyer.restart();
-    await requester.tend();
-    expect(await requester.status(jobId)).to.include({ phase: "closed", charge: 21n });
+    expect((await requester.tend())[0]).to.include({ jobId, phase: "closed", charge: 21n });
     expect(await requester.tend()).to.deep.equal([]);
   });
 
@@ -104,6 +106,16 @@ describe("a job's end", function () {
     expect(await buyer.requester.tend()).to.deep.equal([]);
     go.resolve();
     expect((await running).charge).to.equal(21n);
+  });
+
+  it("is not touched while another process that is alive works on the job", async () => {
+    const buyer = await startBuyer(world);
+    const jobId = await leaveOpen(buyer);
+    const { requester, ledger } = { requester: await buyer.restart(), ledger: openLedger(buyer.store) };
+    ledger.takeJob(jobId, process.ppid, () => true);
+    expect(await requester.tend()).to.deep.equal([]);
+    ledger.takeJob(jobId, NO_PROCESS, () => true);
+    expect((await requester.tend()).map((job) => job.jobId)).to.deep.equal([jobId]);
   });
 
   it("waits for an opening that a crash cut off, as long as the chain may still take it", async () => {
