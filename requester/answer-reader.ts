@@ -18,14 +18,11 @@ export type Arrived = {
   transcript: Hex;
   /** The requester's own count of completion tokens: what it pays for while the answer runs. */
   tokens: number;
-  /** The most completion tokens that a node may claim for what arrived. */
-  tokenBound: number;
+  /** UTF-8 bytes of all generated text: no node may claim more completion tokens. */
+  textBytes: number;
   text: string;
   finishReason: string;
 };
-
-/** Tokens without text that a model may count in one answer: its end token, and marks of tool calls or thoughts. */
-const TEXTLESS_TOKENS = 16;
 
 /** Reads one request's answer from its first event on. */
 export function createAnswerReader(requestId: Hex): AnswerReader {
@@ -33,12 +30,11 @@ export function createAnswerReader(requestId: Hex): AnswerReader {
     lastEventId: 0,
     transcript: requestId,
     tokens: 0,
-    tokenBound: TEXTLESS_TOKENS,
+    textBytes: 0,
     text: "",
     finishReason: "",
   };
   let pieces = 0;
-  let bytes = 0;
   return {
     accept(id, payload) {
       const expected = arrived.lastEventId + 1;
@@ -50,15 +46,10 @@ export function createAnswerReader(requestId: Hex): AnswerReader {
       arrived.lastEventId = expected;
       arrived.transcript = extendTranscript(arrived.transcript, payload);
       const piece = readPiece(payload);
-      if (piece.parts.length > 0) {
-        const size = piece.parts.reduce((sum, part) => sum + Buffer.byteLength(part), 0);
-        pieces += 1;
-        bytes += size;
-        // One piece is one token; where a node sends several tokens in a piece, their text speaks for them.
-        arrived.tokens = Math.min(bytes, Math.max(pieces, estimatePromptTokens(bytes)));
-        // A piece without visible text may still be a token: half of a character.
-        arrived.tokenBound += Math.max(size, 1);
-      }
+      arrived.textBytes += piece.bytes;
+      if (piece.bytes > 0) pieces += 1;
+      // One piece is one token; where a node sends several tokens in a piece, their text speaks for them.
+      arrived.tokens = Math.min(arrived.textBytes, Math.max(pieces, estimatePromptTokens(arrived.textBytes)));
       arrived.text += piece.text;
       arrived.finishReason = piece.finishReason ?? arrived.finishReason;
       return { text: piece.text, finishReason: piece.finishReason };
@@ -69,25 +60,25 @@ export function createAnswerReader(requestId: Hex): AnswerReader {
 
 type Json = Record<string, unknown>;
 
-/** The generated texts of a payload, of streamed and unstreamed answers alike; none in what is not a JSON object. */
-function readPiece(payload: string): { parts: string[]; text: string; finishReason: string | undefined } {
-  const parts: string[] = [];
-  let text = "";
+/** The generated text of a payload, of streamed and unstreamed answers alike; none in what is not a JSON object. */
+function readPiece(payload: string): ArrivedPiece & { bytes: number } {
+  let [text, bytes] = ["", 0];
   let finishReason: string | undefined;
   for (const choice of choicesOf(payload)) {
-    const message = objectOf(choice.delta ?? choice.message);
-    const { role: _role, tool_calls, ...texts } = message;
-    for (const value of [choice.text, ...Object.values(texts)])
-      if (typeof value === "string") parts.push(value);
-    for (const call of Array.isArray(tool_calls) ? tool_calls : []) {
-      const { name, arguments: argumentsText } = objectOf(objectOf(call).function);
-      for (const value of [name, argumentsText]) if (typeof value === "string") parts.push(value);
-    }
-    const shown = choice.text ?? message.content;
+    const { role: _role, ...said } = objectOf(choice.delta ?? choice.message);
+    bytes += bytesOf(choice.text) + bytesOf(said);
+    const shown = choice.text ?? said.content;
     if (typeof shown === "string") text += shown;
     if (typeof choice.finish_reason === "string") finishReason = choice.finish_reason;
   }
-  return { parts, text, finishReason };
+  return { text, bytes, finishReason };
+}
+
+/** Bytes of every text in a value: answers, thoughts and tool calls are all generated. */
+function bytesOf(value: unknown): number {
+  if (typeof value === "string") return Buffer.byteLength(value);
+  if (typeof value !== "object" || value === null) return 0;
+  return Object.values(value).reduce<number>((sum, member) => sum + bytesOf(member), 0);
 }
 
 function choicesOf(payload: string): Json[] {

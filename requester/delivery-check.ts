@@ -14,7 +14,7 @@ export type ExpectedDelivery = {
   prices: Prices;
   promptTokenBound: number;
   /** Null when the requester stopped reading before the end: then it cannot judge what else was released. */
-  received: { transcript: Hex; tokenBound: number } | null;
+  received: { transcript: Hex; textBytes: number } | null;
   /** The most that the requester has signed for. */
   signed: bigint;
 };
@@ -29,7 +29,7 @@ export function findDeliveryFault(delivery: SignedDelivery, expected: ExpectedDe
   if (delivery.modelDigest !== expected.modelDigest) return "the delivery names another model than the offer";
   if (received && delivery.transcript !== received.transcript)
     return "the delivery's transcript is not what arrived";
-  if (received && delivery.completionTokens > received.tokenBound)
+  if (received && delivery.completionTokens > received.textBytes)
     return `the delivery counts ${delivery.completionTokens} completion tokens, more than the text that arrived can hold`;
   if (delivery.promptTokens > expected.promptTokenBound)
     return `the delivery counts ${delivery.promptTokens} prompt tokens, more than the prompt can hold`;
