@@ -9,13 +9,14 @@ import { lastChoice, roleChoice, textChoice } from "./choices.ts";
 import { type EmbeddedPrompt, readLimit, readSampling, renderPrompt } from "./embedded-request.ts";
 import { createTokenText, type TextPiece } from "./embedded-text.ts";
 import { createPool } from "./sequence-pool.ts";
-import type { Generation, Upstream, UpstreamEvent } from "./upstream.ts";
+import { DEFAULT_CONTEXT_LENGTH, type Generation, type Upstream, type UpstreamEvent } from "./upstream.ts";
 
 export type EmbeddedSettings = {
   /** Path of a GGUF file. */
   modelFile: string;
   /** The name that requests use; the file's own name without its ending when absent. */
   modelName?: string | undefined;
+  /** All physical cores but one when absent. */
   threads?: number | undefined;
   /** "auto" uses a graphics card where llama.cpp finds one; absent means the processor alone. */
   gpu?: "auto" | undefined;
@@ -26,9 +27,8 @@ export type EmbeddedSettings = {
 };
 
 const DEFAULT_PARALLEL = 2;
-const DEFAULT_CONTEXT_LENGTH = 4096;
 /** Prompt tokens evaluated between two looks at the abort signal. */
-const PREFILL_STEP = 128;
+const PREFILL_STEP = 64;
 
 /** Loads the model. Throws `model-not-found` without the file, `bad-config` where it or llama.cpp cannot be loaded. */
 export async function openEmbedded(settings: EmbeddedSettings): Promise<Upstream> {
@@ -160,13 +160,15 @@ async function loadModel(settings: EmbeddedSettings): Promise<Engine> {
     logger: (level, message) => {
       if (level === "error" || level === "fatal") complaint ||= message.trim();
     },
-    ...(settings.threads === undefined ? {} : { maxThreads: settings.threads }),
+    maxThreads: 0,
   });
   try {
     const model = await llama.loadModel({ modelPath: settings.modelFile });
     const contextLength = Math.min(settings.contextLength ?? DEFAULT_CONTEXT_LENGTH, model.trainContextSize);
     const parallel = settings.parallel ?? DEFAULT_PARALLEL;
-    const context = await model.createContext({ contextSize: contextLength, sequences: parallel });
+    // One core is left to the rest: llama.cpp's threads wait for each other, so that a busy core stalls them all.
+    const threads = settings.threads ?? Math.max(1, llama.cpuMathCores - 1);
+    const context = await model.createContext({ contextSize: contextLength, sequences: parallel, threads });
     const sequences = Array.from({ length: parallel }, () => context.getSequence());
     const wrapper = resolveChatWrapper(model, { warningLogs: false });
     return { model, wrapper, contextLength, sequences, close: () => llama.dispose() };

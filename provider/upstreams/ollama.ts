@@ -6,7 +6,13 @@ import { InfernetError } from "../../protocol/errors.ts";
 import { lastChoice, roleChoice } from "./choices.ts";
 import { errorOfStatus, explainFailure } from "./failure.ts";
 import { finishReasonOf, toChatRequest, toChoice, toGenerateRequest } from "./ollama-format.ts";
-import type { Generation, Upstream, UpstreamEvent, UpstreamModel } from "./upstream.ts";
+import {
+  DEFAULT_CONTEXT_LENGTH,
+  type Generation,
+  type Upstream,
+  type UpstreamEvent,
+  type UpstreamModel,
+} from "./upstream.ts";
 
 export type OllamaSettings = {
   /** http://127.0.0.1:11434 when absent. */
@@ -20,7 +26,6 @@ export type OllamaSettings = {
 };
 
 export const OLLAMA_URL = "http://127.0.0.1:11434";
-const DEFAULT_CONTEXT_LENGTH = 4096;
 const DEFAULT_SILENCE_TIMEOUT_MS = 300_000;
 const CONNECT_TIMEOUT_MS = 5_000;
 const LIST_TIMEOUT_MS = 10_000;

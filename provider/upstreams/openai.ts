@@ -6,13 +6,14 @@ import { InfernetError } from "../../protocol/errors.ts";
 import { parseJsonWith } from "../../protocol/schema.ts";
 import { readSse } from "../../runtime/sse.ts";
 import { errorOfStatus, explainFailure } from "./failure.ts";
-import type {
-  Generation,
-  OpenAiChoice,
-  OpenAiChunk,
-  Upstream,
-  UpstreamEvent,
-  UpstreamModel,
+import {
+  DEFAULT_CONTEXT_LENGTH,
+  type Generation,
+  type OpenAiChoice,
+  type OpenAiChunk,
+  type Upstream,
+  type UpstreamEvent,
+  type UpstreamModel,
 } from "./upstream.ts";
 
 export type OpenAiSettings = {
@@ -27,7 +28,6 @@ export type OpenAiSettings = {
   silenceTimeoutMs?: number | undefined;
 };
 
-const DEFAULT_CONTEXT_LENGTH = 4096;
 const DEFAULT_SILENCE_TIMEOUT_MS = 300_000;
 const LIST_TIMEOUT_MS = 5_000;
 const CONNECT_TIMEOUT_MS = 5_000;

@@ -2,6 +2,9 @@
 import type { Hex } from "../../protocol/bytes.ts";
 import type { ModelPath } from "../../protocol/wire.ts";
 
+/** Tokens of prompt and completion together, where neither the model's server nor the node's settings tell. */
+export const DEFAULT_CONTEXT_LENGTH = 4096;
+
 export type UpstreamModel = {
   name: string;
   /** SHA-256 of the weights, or of what the upstream calls their digest; the zero word when it tells none. */
