@@ -1,9 +1,10 @@
 // Owns which jobs this node serves: follows the chain, records what opens and closes, and confirms what is funded.
-import type { Block, Chain } from "../chain/chain.ts";
+import type { Block, Chain, NodeListing } from "../chain/chain.ts";
 import { type EventBatch, followEvents, type OpenedEvent } from "../chain/events.ts";
+import { RpcError } from "../chain/rpc.ts";
 import type { Address, Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
-import { checkBeforeMargin, checkFunded, checkTerms } from "../protocol/funding.ts";
+import { checkBeforeMargin, checkFunded, checkTerms, marginSeconds } from "../protocol/funding.ts";
 import type { JobTerms } from "../protocol/job.ts";
 import type { Offer } from "../protocol/offer.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -88,6 +89,7 @@ export function startIntake(deps: IntakeDependencies): Intake {
       if (job.state === "seen") await confirm(deps, job, offer);
       head ??= await chain.getBlock("latest");
       checkBeforeMargin(job, head.timestamp);
+      checkTimeToServe(job, offer, head.timestamp);
       return ledger.findJob(jobId)!;
     },
     poke: () => follower.poke(),
@@ -112,8 +114,30 @@ async function recordBatch(deps: IntakeDependencies, batch: EventBatch): Promise
 }
 
 async function readOpening(chain: Chain, event: OpenedEvent): Promise<Opening> {
-  const listing = await chain.getNode(event.job.node, event.block);
+  const listing = await readListing(chain, event);
   return { event, registeredPayee: listing?.payee ?? ZERO_ADDRESS };
+}
+
+/**
+ * The node's entry at the opening block. A server that keeps no old states is asked for the entry of now instead: a job
+ * that pays today's payee robs nobody, and without this a node that was down for long could not start again.
+ */
+async function readListing(chain: Chain, { job, block }: OpenedEvent): Promise<NodeListing | undefined> {
+  try {
+    return await chain.getNode(job.node, block);
+  } catch (error) {
+    if (error instanceof RpcError) return await chain.getNode(job.node);
+    throw error;
+  }
+}
+
+/** Throws `job-expired` when the longest request, begun now, could end too late to be settled before the deadline. */
+function checkTimeToServe({ job, openedAt }: LedgerJob, offer: Offer, now: number): void {
+  const settleBy = job.deadline - Math.ceil(marginSeconds(openedAt, job.deadline) / 2);
+  if (now + offer.longestRequestSeconds <= settleBy) return;
+  throw new InfernetError("job-expired", "the job is too near its deadline for a request of full length", {
+    hint: "Open a new job; what this one did not use comes back.",
+  });
 }
 
 /** Confirms a seen job at the depth that its requester's exposure asks for, or refuses it. */

@@ -1,7 +1,7 @@
 // Owns a real local chain with a registered node, a funded requester and the provider's chain side, for its tests.
 import { type Call, type Chain, openChain } from "../../chain/chain.ts";
 import { createSender, type Sender, type TransactionOutcome } from "../../chain/sender.ts";
-import type { Address, Hex } from "../../protocol/bytes.ts";
+import type { Hex } from "../../protocol/bytes.ts";
 import { type Job, type JobTerms, jobHashOf, jobIdOf } from "../../protocol/job.ts";
 import type { Offer } from "../../protocol/offer.ts";
 import { type Receipt, receiptDigest } from "../../protocol/receipt.ts";
@@ -167,16 +167,6 @@ export async function serveJob(
   const counts = { promptTokens: 100, completionTokens: tokens };
   const { jobCharge } = await ledger.endRequest(requestId, { counts, estimated: false, reason: "stop" });
   return jobCharge;
-}
-
-/** USDC in a wallet and, for a requester, its credit in the Escrow. */
-export async function balancesOf({
-  chain,
-  requester,
-  payee,
-}: Market): Promise<{ credit: bigint; paid: bigint }> {
-  const paidTo: Address = payee;
-  return { credit: await chain.getCredit(requester.address), paid: await chain.getUsdc(paidTo) };
 }
 
 /** Ends the chain that `startMarket` started. */

@@ -1,4 +1,6 @@
 import { expect } from "chai";
+import type { Chain } from "../../chain/chain.ts";
+import { RpcError } from "../../chain/rpc.ts";
 import type { ErrorCode, InfernetError } from "../../protocol/errors.ts";
 import {
   type ChainSide,
@@ -111,6 +113,28 @@ describe("intake", function () {
     await refusal(known, "job-expired");
     await refusal(fresh, "job-expired");
     expect(side.ledger.findJob(fresh.jobId)?.state).to.equal("settling");
+  });
+
+  it("begins no request that could end too late to be settled", async () => {
+    const [early, late] = [await openJob(market), await openJob(market)];
+    await market.local.increaseTime(6200);
+    await side.intake.ensureFunded(early.jobId, early.terms, market.offer);
+    await market.local.increaseTime(100);
+    await side.intake.poke();
+    await refusal(late, "job-expired");
+  });
+
+  it("takes the payee of now from a server that keeps no old states", async () => {
+    const getNode: Chain["getNode"] = async (node, at) => {
+      if (typeof at === "number") throw new RpcError("eth_call", "missing trie node");
+      return market.chain.getNode(node, at);
+    };
+    await restart({ chain: { ...market.chain, getNode } });
+    const opened = await openJob(market);
+    await refusal(await openJob(market, { payee: market.stranger }), "job-not-funded");
+    expect((await side.intake.ensureFunded(opened.jobId, opened.terms, market.offer)).state).to.equal(
+      "funded",
+    );
   });
 
   it("waits for a block on top of the opening, and says for how long", async () => {
