@@ -169,6 +169,17 @@ export async function serveJob(
   return jobCharge;
 }
 
+/** The chain with blocks that become safe or final only so many blocks later, as on real ones. */
+export function laggingChain(chain: Chain, lags: Partial<Record<"safe" | "finalized", number>>): Chain {
+  const call: Chain["rpc"]["call"] = async (name, params) => {
+    const lag = name === "eth_getBlockByNumber" ? lags[params[0] as keyof typeof lags] : undefined;
+    if (lag === undefined) return chain.rpc.call(name, params);
+    const { number } = await chain.getBlock("latest");
+    return chain.rpc.call(name, [`0x${Math.max(0, number - lag).toString(16)}`, false]);
+  };
+  return { ...chain, rpc: { ...chain.rpc, call } };
+}
+
 /** Ends the chain that `startMarket` started. */
 export async function stopMarket({ chain, local }: { chain: Chain; local: LocalChain }): Promise<void> {
   await chain.close();

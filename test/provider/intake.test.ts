@@ -4,6 +4,7 @@ import { RpcError } from "../../chain/rpc.ts";
 import type { ErrorCode, InfernetError } from "../../protocol/errors.ts";
 import {
   type ChainSide,
+  laggingChain,
   type Market,
   type OpenedJobOfTest,
   openChainSide,
@@ -147,6 +148,28 @@ describe("intake", function () {
     expect((await side.intake.ensureFunded(opened.jobId, opened.terms, market.offer)).state).to.equal(
       "funded",
     );
+  });
+
+  it("the more of a requester's money is unconfirmed, the deeper its openings must be", async () => {
+    await restart({
+      chain: laggingChain(market.chain, { safe: 2, finalized: 4 }),
+      confirmations: { latestUpTo: 150_000n, blocks: 0, safeUpTo: 250_000n },
+    });
+    const [first, second, third] = [await openJob(market), await openJob(market), await openJob(market)];
+    const accepted = async ({ jobId, terms }: OpenedJobOfTest) => {
+      expect((await side.intake.ensureFunded(jobId, terms, market.offer)).state).to.equal("funded");
+    };
+    await side.intake.poke();
+    await refusal(third, "job-unconfirmed");
+    await market.local.mine(1);
+    await refusal(third, "job-unconfirmed");
+    // With the first final, 200,000 are exposed, for which a safe block will do.
+    await market.local.mine(1);
+    await accepted(third);
+    const small = await openJob(market, { amount: 60_000n });
+    await refusal(small, "job-unconfirmed");
+    await market.local.mine(2);
+    for (const opened of [first, second, small]) await accepted(opened);
   });
 
   it("finds what was opened while it was down, from its cursor on", async () => {

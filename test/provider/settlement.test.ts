@@ -4,6 +4,7 @@ import { createSender } from "../../chain/sender.ts";
 import { createSigner } from "../../runtime/signers/secp256k1.ts";
 import {
   type ChainSide,
+  laggingChain,
   type Market,
   openChainSide,
   openJob,
@@ -25,16 +26,6 @@ function faultyChain(chain: Chain, method: string, { late = false, nth = 1 } = {
     const result = await chain.rpc.call<never>(name, params);
     if (broken) throw new Error("the process was killed");
     return result;
-  };
-  return { ...chain, rpc: { ...chain.rpc, call } };
-}
-
-/** A chain whose final block lags this many blocks behind its head, as real ones do. */
-function laggingChain(chain: Chain, blocks: number): Chain {
-  const call: Chain["rpc"]["call"] = async (name, params) => {
-    if (name !== "eth_getBlockByNumber" || params[0] !== "finalized") return chain.rpc.call(name, params);
-    const { number } = await chain.getBlock("latest");
-    return chain.rpc.call(name, [`0x${Math.max(0, number - blocks).toString(16)}`, false]);
   };
   return { ...chain, rpc: { ...chain.rpc, call } };
 }
@@ -238,7 +229,7 @@ describe("settlement", function () {
   });
 
   it("counts a job as claimed only when its settlement is final", async () => {
-    await restart({ chain: laggingChain(market.chain, 3) });
+    await restart({ chain: laggingChain(market.chain, { finalized: 3 }) });
     const opened = await openJob(market);
     await serveJob(market, side, opened, { signed: 900n, tokens: 60 });
     await side.settlement.review();
@@ -250,7 +241,7 @@ describe("settlement", function () {
   });
 
   it("sends a settlement again that a reorganisation undid, and counts it once", async () => {
-    await restart({ chain: laggingChain(market.chain, 3) });
+    await restart({ chain: laggingChain(market.chain, { finalized: 3 }) });
     const opened = await openJob(market);
     await serveJob(market, side, opened, { signed: 900n, tokens: 60 });
     await side.intake.poke();
