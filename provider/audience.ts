@@ -15,8 +15,11 @@ export type Audience = {
   join(writer: SseWriter, afterId: number, missed: readonly ReleasedEvent[]): void;
   publish(events: readonly ReleasedEvent[]): void;
   tell(word: InfernetEvent): void;
-  /** Resolves when one listener has taken all that was sent, or none is left; those who take nothing for long are dropped. */
-  pace(): Promise<void>;
+  /**
+   * Resolves when one listener has taken all that was sent, none is left, or the signal aborts. Listeners that take
+   * nothing for `patienceMs` are dropped.
+   */
+  pace(signal: AbortSignal): Promise<void>;
   end(): void;
 };
 
@@ -78,10 +81,10 @@ export function createAudience(patienceMs: number, onDeserted: () => void): Audi
     tell(word) {
       for (const { writer } of listeners) sendWord(writer, word);
     },
-    async pace() {
+    async pace(signal) {
       if (listeners.size === 0) return;
       const taken = Promise.race([...listeners].map(({ writer }) => writer.flushed()));
-      if (await within(taken, patienceMs)) return;
+      if ((await within(taken, patienceMs, signal)) || signal.aborted) return;
       for (const listener of listeners) {
         listener.writer.end();
         drop(listener);
@@ -102,9 +105,16 @@ export function sendWord(writer: SseWriter, word: InfernetEvent): void {
   writer.send({ event: INFERNET_EVENT, data: toJson(word) });
 }
 
-async function within(work: Promise<void>, timeoutMs: number): Promise<boolean> {
+/** Whether the work is done within this time, and before the signal aborts. */
+function within(work: Promise<void>, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
-  const timer = setTimeout(resolve, timeoutMs, false);
+  const giveUp = () => resolve(false);
+  const timer = setTimeout(giveUp, timeoutMs);
+  signal?.addEventListener("abort", giveUp, { once: true });
+  if (signal?.aborted) giveUp();
   work.then(() => resolve(true));
-  return promise.finally(() => clearTimeout(timer));
+  return promise.finally(() => {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", giveUp);
+  });
 }

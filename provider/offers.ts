@@ -50,6 +50,10 @@ type Terms = Omit<Offer, "issuedAt" | "expires">;
 type OfferRow = { bytes: Uint8Array; signature: Hex };
 
 const LONGEST_REFRESH_SECONDS = 60;
+/** No job lives longer than 30 days, and until its first request nobody sees under which offer it was opened. */
+const KEPT_SECONDS = 31 * 24 * 3600;
+/** Block time may lag behind this clock: an opening right now must not come before its offer. */
+const CLOCK_SKEW_SECONDS = 60;
 
 /**
  * The node's offers, with a first one signed and kept. Throws `not-registered` without a listing, `model-not-found` when
@@ -61,21 +65,16 @@ export async function createOffers(deps: OfferDependencies): Promise<Offers> {
     "INSERT OR IGNORE INTO offers (offer_hash, bytes, signature, issued_at, expires) VALUES (?, ?, ?, ?, ?)",
   );
   const find = store.db.prepare("SELECT bytes, signature FROM offers WHERE offer_hash = ?");
-  // One life longer than it was valid, for openings that were mined at its end and are used only now.
-  const forget = store.db.prepare(
-    `DELETE FROM offers WHERE expires < ? AND offer_hash NOT IN
-       (SELECT offer_hash FROM jobs WHERE offer_hash IS NOT NULL AND state <> 'closed')`,
-  );
+  const forget = store.db.prepare("DELETE FROM offers WHERE expires < ?");
 
   const sign = (terms: Terms): SignedOffer => {
     const now = clock.nowSeconds();
-    // Block time may lag behind this clock: an opening right now must not come before its offer.
     const issuedAt = now - CLOCK_SKEW_SECONDS;
     const bytes = encodeOffer({ ...terms, issuedAt, expires: now + config.offerLifeSeconds });
     const { offer, offerHash } = decodeOffer(bytes);
     const signature = signer.signDigest(offerDigest(domain, offer, offerHash));
     store.transact(() => {
-      forget.run(now - config.offerLifeSeconds);
+      forget.run(now - KEPT_SECONDS);
       insert.run(offerHash, bytes, signature, offer.issuedAt, offer.expires);
     });
     return { offer, bytes, offerHash, signature };
@@ -111,8 +110,6 @@ export async function createOffers(deps: OfferDependencies): Promise<Offers> {
     },
   };
 }
-
-const CLOCK_SKEW_SECONDS = 60;
 
 async function termsOf(deps: OfferDependencies): Promise<Terms> {
   const { config, domain, contracts, signer, tlsKeyHash } = deps;

@@ -93,7 +93,7 @@ export class PaidStream {
 
   /** Sends this listener everything after the event, what comes, and the delivery; then ends its stream. */
   join(writer: SseWriter, afterId: number): void {
-    this.#isOpened = true;
+    this.#isOpened ||= !writer.closed.aborted;
     this.#audience.join(writer, afterId, this.#deps.ledger.payloadsAfter(this.#plan.requestId, afterId));
     if (this.#need) sendWord(writer, this.#need);
   }
@@ -213,7 +213,7 @@ export class PaidStream {
     this.#lastEventId += payloads.length;
     this.#audience.publish(events);
     this.#begun.resolve();
-    await this.#audience.pace();
+    await this.#audience.pace(this.#abort.signal);
   }
 
   async #close(): Promise<SignedDelivery> {

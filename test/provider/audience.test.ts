@@ -19,6 +19,7 @@ function createFakeListener({ stalled = false } = {}) {
 
 const event = (id: number) => ({ id, payload: `payload ${id}` });
 const LONG_MS = 60_000;
+const never = new AbortController().signal;
 
 describe("an audience", () => {
   it("sends each listener what it missed and what comes, no event twice, and then the end", () => {
@@ -60,9 +61,22 @@ describe("an audience", () => {
     const stalled = createFakeListener({ stalled: true });
     audience.join(stalled.writer, 0, []);
     audience.publish([event(1)]);
-    await audience.pace();
+    await audience.pace(never);
     await deserted.promise;
     expect(stalled.got).to.deep.equal([1, "end"]);
+    audience.end();
+  });
+
+  it("waits for nobody once the request is stopped", async () => {
+    const audience = createAudience(LONG_MS, () => {});
+    const stalled = createFakeListener({ stalled: true });
+    audience.join(stalled.writer, 0, []);
+    audience.publish([event(1)]);
+    const stop = new AbortController();
+    const pacing = audience.pace(stop.signal);
+    stop.abort();
+    await pacing;
+    expect(stalled.got).to.deep.equal([1]);
     audience.end();
   });
 
@@ -70,7 +84,7 @@ describe("an audience", () => {
     const audience = createAudience(LONG_MS, () => {});
     for (const stalled of [true, false]) audience.join(createFakeListener({ stalled }).writer, 0, []);
     audience.publish([event(1)]);
-    await audience.pace();
+    await audience.pace(never);
     audience.end();
   });
 });

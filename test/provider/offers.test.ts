@@ -10,14 +10,12 @@ import { failureOf } from "../support/machine.ts";
 import { ScriptedUpstream, TINY } from "../support/scripted-upstream.ts";
 import {
   account,
-  addFundedJob,
   createFolder,
   DOMAIN,
   type Ledgers,
   NODE,
   OPENED_AT,
   openLedgers,
-  SINGLE_TERMS,
   word,
 } from "./ledger-fixture.ts";
 import { CONFIG, LISTED } from "./serving-fixture.ts";
@@ -113,26 +111,17 @@ describe("offers", () => {
     expect(offers.current()).to.equal(first);
   });
 
-  it("are kept while a job that was opened under them is not closed, across restarts", async () => {
-    const offers = await create();
-    const { offerHash } = offers.current();
-    addFundedJob(ledgers, { ...SINGLE_TERMS, offerHash }, 100n);
+  it("are kept as long as a job that was opened under them may live, across restarts, and then forgotten", async () => {
+    const { offerHash } = (await create()).current();
+    const longestLife = 30 * 24 * 3600;
     ledgers.store.close();
     ledgers = openLedgers(`${folder.path}/${store}`);
-    ledgers.clock.now = OPENED_AT + 100_000;
+    ledgers.clock.now = OPENED_AT + 3600 + longestLife;
     const later = await create();
     expect(later.byHash(offerHash)?.offerHash).to.equal(offerHash);
     expect(later.byHash(word(0x99))).to.equal(undefined);
-  });
-
-  it("are forgotten one life after they expired when no job needs them", async () => {
-    const offers = await create();
-    const { offerHash } = offers.current();
-    ledgers.clock.now += 3600 + 3600;
-    await offers.refresh();
-    expect(offers.byHash(offerHash)).to.not.equal(undefined);
-    ledgers.clock.now += 1801;
-    await offers.refresh();
-    expect(offers.byHash(offerHash)).to.equal(undefined);
+    ledgers.clock.now += 24 * 3600 + 1;
+    await later.refresh();
+    expect(later.byHash(offerHash)).to.equal(undefined);
   });
 });
