@@ -193,7 +193,8 @@ async function end({ offers, server, intake, settlement }: Parts): Promise<void>
   offers.stop();
   settlement.stop();
   await server.stop(0);
-  await intake.stop();
+  // A look at a chain that does not answer may take long to fail.
+  await atMost(FAREWELL_MS, intake.stop());
 }
 
 /** Resolves when no request runs any more. */
@@ -224,14 +225,18 @@ function stoppingError(): InfernetError {
   });
 }
 
-/** What happens to money goes to the log; what happens to every token does not. */
+/** What happens to money goes to the log; what happens to every token only when it is asked to tell all. */
 function logEvents(events: EventHub, log: Log): void {
   events.subscribe((event) => {
+    if (event.type === "error") {
+      const { jobId: job, code, message } = event;
+      log.warn({ ...(job ? { job } : {}), code }, message);
+      return;
+    }
     const { type, ...fields } = event;
-    const { jobId: job, ...rest } = { jobId: null, ...fields };
+    const { jobId: job, ...rest } = { jobId: undefined, ...fields };
     const line = { ...(job ? { job } : {}), ...rest };
-    if (type === "error") log.warn(line, "something failed and will be tried again");
-    else if (type === "tokensReleased" || type === "receiptAccepted") log.debug(line, type);
+    if (type === "tokensReleased" || type === "receiptAccepted") log.debug(line, type);
     else log.info(line, type);
   });
 }
