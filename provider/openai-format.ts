@@ -184,10 +184,17 @@ export function readGenerationRequest(path: ModelPath, bytes: Uint8Array): Gener
     model: body.model,
     stream: path !== "/v1/embeddings" && body.stream === true,
     includeUsage: body.stream_options?.include_usage === true,
-    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
+    maxTokens: readLimit(body),
     promptTextBytes: promptTextBytes(body),
     body,
   };
+}
+
+/** One limit, by either name: of two, a model server might follow the one that was not paid for. */
+function readLimit({ max_completion_tokens, max_tokens }: ReadBody): number | undefined {
+  const limit = max_completion_tokens ?? max_tokens ?? undefined;
+  if (limit === (max_tokens ?? limit)) return limit;
+  throw new InfernetError("bad-request", "max_tokens and max_completion_tokens differ: name one");
 }
 
 function decodeUtf8(bytes: Uint8Array): string {

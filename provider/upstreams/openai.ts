@@ -33,14 +33,21 @@ const LIST_TIMEOUT_MS = 5_000;
 const CONNECT_TIMEOUT_MS = 5_000;
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 const MAX_EVENT_BYTES = 8 * 1024 * 1024;
-/** Members that make a hosted service bill its customer, the node, for more than the tokens of one answer. */
+/**
+ * Members that cost the node more than what is paid for: a hosted service bills them on their own, or a server takes
+ * them for a longer prompt or a longer answer than the ones that the payment was sized for.
+ */
 const COSTLY_MEMBERS = [
   "service_tier",
   "store",
+  "background",
   "web_search_options",
   "prediction",
   "use_beam_search",
-  "background",
+  "n_predict",
+  "documents",
+  "chat_template",
+  "chat_template_kwargs",
 ];
 
 const countSchema = z.int().nonnegative();
@@ -229,11 +236,9 @@ function describeRefusal(text: string): string {
 }
 
 function refuseCostly(body: Record<string, unknown>): void {
-  const member = COSTLY_MEMBERS.find(
-    (name) => body[name] !== undefined && body[name] !== null && body[name] !== false,
-  );
-  if (member !== undefined)
-    throw new InfernetError("bad-request", `nodes do not serve ${member}: leave it out`);
+  const member = COSTLY_MEMBERS.find((name) => ![undefined, null, false].includes(body[name] as undefined));
+  if (member === undefined) return;
+  throw new InfernetError("bad-request", `nodes do not serve ${member}: leave it out`);
 }
 
 function contextLengthOf(model: z.infer<typeof modelSchema>): number | undefined {

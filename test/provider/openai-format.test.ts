@@ -42,9 +42,14 @@ describe("reading an OpenAI request", () => {
     expect(request.body.mirostat).to.equal(2);
   });
 
-  it("takes max_completion_tokens before the older max_tokens", () => {
-    expect(read(CHAT, chat({ max_tokens: 5, max_completion_tokens: 9 })).maxTokens).to.equal(9);
+  it("takes a limit by its newer or its older name, and no two that differ", () => {
+    expect(read(CHAT, chat({ max_tokens: 5 })).maxTokens).to.equal(5);
+    expect(read(CHAT, chat({ max_completion_tokens: 9, max_tokens: 9 })).maxTokens).to.equal(9);
     expect(read(CHAT, chat()).maxTokens).to.equal(undefined);
+    expect(() => read(CHAT, chat({ max_completion_tokens: 1, max_tokens: 9 }))).to.throw(
+      InfernetError,
+      /differ/,
+    );
   });
 
   it("takes null for absent, as OpenAI does", () => {

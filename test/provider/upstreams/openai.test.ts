@@ -223,8 +223,14 @@ describe("the OpenAI-compatible upstream, when the server fails", () => {
 
   it("refuses members that would cost the node more than tokens, and URLs that are none", async () => {
     const upstream = openOpenAi({ url: "http://127.0.0.1:9" });
-    const error = await rejectionOf(generate(upstream, chatBody("m", "a", { service_tier: "priority" })));
-    expect(error).to.have.property("code", "bad-request");
+    for (const members of [
+      { service_tier: "priority" },
+      { n_predict: -1 },
+      { documents: [{ text: "long" }] },
+    ]) {
+      const error = await rejectionOf(generate(upstream, chatBody("m", "a", members)));
+      expect(error).to.have.property("code", "bad-request");
+    }
     await upstream.close();
     for (const url of ["", "ftp://a", "http://user:pass@a/v1", "localhost:8080"]) {
       expect(() => openOpenAi({ url }), url)
