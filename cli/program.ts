@@ -3,6 +3,7 @@ import { Command, CommanderError } from "commander";
 import packageJson from "../package.json" with { type: "json" };
 import { InfernetError } from "../protocol/errors.ts";
 import { addCommand, formatExamples, type Launch } from "./command.ts";
+import { closeCommand } from "./commands/job/close.ts";
 import { listCommand } from "./commands/job/list.ts";
 import { recoverCommand } from "./commands/job/recover.ts";
 import { refundCommand } from "./commands/job/refund.ts";
@@ -75,6 +76,7 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
   addCommand(job, submitCommand, launch);
   addCommand(job, statusCommand, launch);
   addCommand(job, listCommand, launch);
+  addCommand(job, closeCommand, launch);
   addCommand(job, refundCommand, launch);
   addCommand(job, recoverCommand, launch);
 

@@ -15,6 +15,7 @@ const COMMANDS = [
   ["job", "submit"],
   ["job", "status"],
   ["job", "list"],
+  ["job", "close"],
   ["job", "refund"],
   ["job", "recover"],
   ["wallet", "create"],
