@@ -104,7 +104,10 @@ function prepareStatements({ db }: Store) {
         AND NOT EXISTS (SELECT 1 FROM transaction_jobs WHERE transaction_jobs.job_id = jobs.job_id)`),
     undo: db.prepare(`
       UPDATE jobs SET undone = 1 WHERE opened_block > ? AND state <> 'closed' AND undone = 0 RETURNING job_id`),
-    markClosing: db.prepare("UPDATE jobs SET closing_block = ? WHERE job_id = ? AND state <> 'closed'"),
+    // It serves no more from now on; whether it is closed for good shows at finality.
+    markClosing: db.prepare(`
+      UPDATE jobs SET closing_block = ?, state = CASE WHEN state = 'refused' THEN state ELSE 'settling' END
+      WHERE job_id = ? AND state <> 'closed'`),
     unmarkClosing: db.prepare("UPDATE jobs SET closing_block = NULL WHERE closing_block > ?"),
     unmine: db.prepare(
       "UPDATE transactions SET state = 'signed', block = NULL WHERE state = 'mined' AND block > ?",

@@ -116,6 +116,14 @@ describe("intake", function () {
     expect(side.ledger.findJob(fresh.jobId)?.state).to.equal("settling");
   });
 
+  it("serves no job that the payee closed on the chain", async () => {
+    const opened = await openJob(market);
+    await side.intake.ensureFunded(opened.jobId, opened.terms, market.offer);
+    await market.asPayee(market.chain.calls.refund(opened.job));
+    await side.intake.poke();
+    await refusal(opened, "job-closed");
+  });
+
   it("begins no request that could end too late to be settled", async () => {
     const [early, late] = [await openJob(market), await openJob(market)];
     await market.local.increaseTime(6200);
