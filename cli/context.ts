@@ -23,8 +23,9 @@ export type Context = {
   endItself(): void;
 };
 
+/** The chain of Hardhat and its like, which nobody's money is on. */
+export const LOCAL_CHAIN_ID = 31_337;
 /** A local chain's contracts are found where ignition puts them; those of a real chain only where a setting says. */
-const LOCAL_CHAIN_ID = 31_337;
 const LOCAL_DEPLOYMENTS = "ignition/deployments";
 
 export type ContextParts = Pick<Context, "output" | "terminal" | "signal"> & {

@@ -5,7 +5,7 @@ import type { NodeListing } from "../../chain/chain.ts";
 import { InfernetError } from "../../protocol/errors.ts";
 import type { Provider } from "../../provider/start.ts";
 import type { CommandSpec } from "../command.ts";
-import type { Context } from "../context.ts";
+import { type Context, LOCAL_CHAIN_ID } from "../context.ts";
 import { describeFields } from "../event-form.ts";
 import { type Identity, unlockOrCreateNode } from "../identity.ts";
 import { openUpstreamOf, UPSTREAM_OPTIONS, type UpstreamFlags } from "../upstream-flags.ts";
@@ -14,8 +14,6 @@ import { renderProviderEvent } from "../worker-events.ts";
 import { providerConfigOf, type WorkerFlags } from "../worker-settings.ts";
 
 type Options = WorkerFlags & UpstreamFlags;
-
-const LOCAL_CHAIN_ID = 31_337;
 
 export const workerCommand: CommandSpec<Options, undefined> = {
   name: "worker",

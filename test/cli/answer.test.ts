@@ -42,6 +42,20 @@ describe("a streamed answer", () => {
     await answer.end();
     expect(text()).to.equal("");
   });
+
+  it("is not lost when it is cut off: it was paid for", async () => {
+    const people = record();
+    people.answer.write("Par");
+    await people.answer.endEarly();
+    expect(people.text()).to.equal("Par\n");
+    const programs = record({ json: true });
+    programs.answer.write("Par");
+    await programs.answer.endEarly();
+    expect(JSON.parse(programs.text())).to.deep.equal({ partial: true, text: "Par" });
+    const nothing = record({ json: true });
+    await nothing.answer.endEarly();
+    expect(nothing.text()).to.equal("");
+  });
 });
 
 describe("the request of a job", () => {

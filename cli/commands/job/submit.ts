@@ -3,6 +3,7 @@ import { Option } from "commander";
 import type { Address } from "../../../protocol/bytes.ts";
 import { utf8 } from "../../../protocol/bytes.ts";
 import { formatUsdc } from "../../../protocol/price.ts";
+import type { Requester } from "../../../requester/start.ts";
 import type { Bill, SubmitEvent } from "../../../requester/submission.ts";
 import { createAnswerWriter } from "../../answer.ts";
 import type { CommandSpec } from "../../command.ts";
@@ -59,20 +60,7 @@ export const submitCommand: CommandSpec<Options, undefined> = {
   async run(context, options) {
     const body = requestBodyOf(options, await readPrompt(context, options));
     const requester = await openRequester(context);
-    const answer = createAnswerWriter(context);
-    // From here on money may be out: an interruption is for the requester, which closes the job first.
-    context.endItself();
-    const bill = await requester.submit({
-      path: "/v1/chat/completions",
-      body,
-      node: options.node,
-      maxCharge: options.maxUsdc,
-      deadlineSeconds: options.deadline,
-      settlementTimeoutMs: waitMs(options.wait),
-      signal: context.signal,
-      onEvent: (event) => report(context, event, answer.write),
-    });
-    await answer.end();
+    const bill = await streamAnswer(context, requester, { ...options, body });
     if (context.output.json) context.output.result(describeFields(bill), () => "");
     else context.output.hint(renderBill(bill));
     return undefined;
@@ -97,6 +85,33 @@ export function requestBodyOf(options: Omit<Options, "wait">, prompt: string): U
       stream_options: { include_usage: true },
     }),
   );
+}
+
+async function streamAnswer(
+  context: Context,
+  requester: Requester,
+  { body, ...options }: Options & { body: Uint8Array },
+): Promise<Bill> {
+  const answer = createAnswerWriter(context);
+  // From here on money may be out: an interruption is for the requester, which closes the job first.
+  context.endItself();
+  try {
+    const bill = await requester.submit({
+      path: "/v1/chat/completions",
+      body,
+      node: options.node,
+      maxCharge: options.maxUsdc,
+      deadlineSeconds: options.deadline,
+      settlementTimeoutMs: waitMs(options.wait),
+      signal: context.signal,
+      onEvent: (event) => report(context, event, answer.write),
+    });
+    await answer.end();
+    return bill;
+  } catch (error) {
+    await answer.endEarly();
+    throw error;
+  }
 }
 
 function waitMs(wait: number | true | undefined): number {
