@@ -51,9 +51,9 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   });
 }
 
-let market: Market | undefined;
+const ending = new AsyncDisposableStack();
 try {
-  market = await openMarket(processes, await marketOptions(), tell);
+  const market = await openMarket(processes, ending, await marketOptions(), tell);
   const bill = await buy(market);
   if (options.keep) await keep(market);
   else await market.stopWorker();
@@ -63,8 +63,7 @@ try {
 } catch (error) {
   process.exitCode = interrupted.signal.aborted ? 130 : fail(error);
 } finally {
-  await processes.stopAll();
-  await market?.cleanUp();
+  await ending.disposeAsync();
 }
 
 async function marketOptions(): Promise<MarketOptions> {

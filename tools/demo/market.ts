@@ -39,12 +39,20 @@ const ETHER: Hex = "0xde0b6b3a7640000";
 
 export type Market = Awaited<ReturnType<typeof openMarket>>;
 
-/** Starts everything in order and tells each step. `processes` ends it; `cleanUp` removes its files. */
-export async function openMarket(processes: Processes, options: MarketOptions, tell: (line: string) => void) {
+/** Starts everything in order and tells each step; `ending` ends it and removes its files, also after a failure. */
+export async function openMarket(
+  processes: Processes,
+  ending: AsyncDisposableStack,
+  options: MarketOptions,
+  tell: (line: string) => void,
+) {
   const folder = await mkdtemp(join(tmpdir(), "infernet-trip-"));
   const home = { requester: join(folder, "requester"), provider: join(folder, "provider") };
   const deploymentId = `trip-${process.pid}`;
   const deploymentFolder = join(ROOT, "ignition", "deployments", deploymentId);
+  for (const path of [folder, deploymentFolder])
+    ending.defer(() => rm(path, { recursive: true, force: true }));
+  ending.defer(() => processes.stopAll());
   const rpcUrl = `http://127.0.0.1:${await freePort()}`;
   const environment = {
     INFERNET_RPC_URL: rpcUrl,
@@ -66,6 +74,7 @@ export async function openMarket(processes: Processes, options: MarketOptions, t
     env: environment,
   });
   const chain = await openChain({ rpcUrl, sources: { ignitionFolder: deploymentFolder } });
+  ending.defer(() => chain.close());
   const { deployment } = chain;
   tell(`Contracts   Registry ${deployment.registry}, Escrow ${deployment.escrow}`);
 
@@ -149,11 +158,6 @@ export async function openMarket(processes: Processes, options: MarketOptions, t
 
     /** Ends the node as its owner would: what it has earned is paid out first. */
     stopWorker: () => processes.stop("infernet worker"),
-
-    async cleanUp() {
-      await chain.close();
-      await Promise.all([folder, deploymentFolder].map((path) => rm(path, { recursive: true, force: true })));
-    },
   };
 }
 
