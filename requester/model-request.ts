@@ -26,6 +26,7 @@ const tokenLimit = z.int().positive().nullish();
 const bodySchema = z.looseObject({
   model: z.string().min(1).max(128),
   stream: z.boolean().nullish(),
+  n: z.literal(1, "a job pays for one answer: leave n out").nullish(),
   max_tokens: tokenLimit,
   max_completion_tokens: tokenLimit,
   messages: z.array(z.unknown()).nullish(),

@@ -92,7 +92,8 @@ export function honest(tokens: number, promptTokens = 5): Script {
     for (let token = line.lastEventId + 1; token <= tokens; token += 1) {
       const cost = (completionTokens: number) => chargeOf([{ promptTokens, completionTokens }], PRICES);
       const ahead = Math.min(token - 1 + 2 * CHUNK_TOKENS, tokens);
-      if (token % CHUNK_TOKENS === 0) line.need(cost(ahead));
+      // A new connection may have missed what the last one was told.
+      if (token % CHUNK_TOKENS === 0 || token === line.lastEventId + 1) line.need(cost(ahead));
       await line.held(cost(token));
       line.say(`word${token} `);
     }
