@@ -1,6 +1,8 @@
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { rm } from "node:fs/promises";
 import { createServer, type Server } from "node:net";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { expect } from "chai";
 import { type CommandLine, createCommandLine } from "../support/command-line.ts";
@@ -182,7 +184,7 @@ describe("infernet worker and job, on a real chain with a real model", function 
     expect(walletUsdc).to.not.equal("0.000000");
   });
 
-  it("a job whose node died can be refunded from its deadline on, not before", async () => {
+  it("a job whose node died is refunded from its deadline on, not before, even when the ledger was lost", async () => {
     worker = seller.start(["worker", "--json", "--log-level", "error", ...MODEL]);
     events = eventsOf(worker);
     await events.until("live");
@@ -194,6 +196,10 @@ describe("infernet worker and job, on a real chain with a real model", function 
     child.stdout!.resume();
     expect((await once(child, "close"))[0]).to.equal(130);
     const { jobId, depositUsdc } = (await json(buyer, "job", "list")).jobs[0];
+    const ledger = ["requester.db", "requester.db-wal", "requester.db-shm"];
+    await Promise.all(ledger.map((name) => rm(join(buyer.home, name), { force: true })));
+    const { found } = await json(buyer, "job", "recover");
+    expect(found.map((job: { jobId: string }) => job.jobId)).to.deep.equal([jobId]);
     const early = await buyer.run(["job", "refund", jobId]);
     expect(early.exitCode, early.stderr).to.equal(4);
     await chain.increaseTime(3600);

@@ -7,8 +7,7 @@ type Result = { found: DescribedJob[]; tended: DescribedJob[] };
 
 export const recoverCommand: CommandSpec<object, Result> = {
   name: "recover",
-  summary:
-    "End jobs that were left behind: closed by their nodes, or refunded (run no other job command meanwhile)",
+  summary: "End jobs that were left behind: closed by their nodes, or refunded",
   examples: ["job recover", "job recover --json"],
   async run(context) {
     const requester = await openRequester(context);
