@@ -7,22 +7,18 @@ import { InfernetError } from "../protocol/errors.ts";
 import { decodeOffer } from "../protocol/offer.ts";
 import type { JobDocument } from "../protocol/wire.ts";
 import type { Clock } from "../runtime/clock.ts";
-import type { Log } from "../runtime/logger.ts";
 import { jobSalt } from "./budget.ts";
 import type { RequesterLedger } from "./ledger.ts";
 import type { JobPhase, LedgerJob } from "./ledger-rows.ts";
 import { type NodeClient, openNodeClient } from "./node-client.ts";
 import { readOpening } from "./opening.ts";
-import type { WorkList } from "./work-list.ts";
 
 export type SettlementDeps = {
   chain: Chain;
   ledger: RequesterLedger;
   sender: Sender;
   seed: Hex;
-  log: Log;
   clock: Clock;
-  work: WorkList;
 };
 
 export type Settlement = {
@@ -34,17 +30,17 @@ export type Settlement = {
   awaitClosed(jobId: Hex, wait: { timeoutMs: number; signal?: AbortSignal }): Promise<LedgerJob | undefined>;
   /** Takes an unclaimed deposit back after the deadline. Throws `job-unconfirmed` before it, saying when. */
   refund(jobId: Hex): Promise<TransactionOutcome | "nothing-to-do">;
-  /** Brings every unfinished job that nobody works on further: synced, closed by its node, or refunded. */
-  tend(): Promise<LedgerJob[]>;
 };
 
 const FIRST_POLL_MS = 50;
 const LONGEST_POLL_MS = 2_000;
-const UNOPENED: readonly JobPhase[] = ["planned", "opening"];
-const FINISHED: readonly JobPhase[] = ["closed", "refunded", "dropped"];
+/** Phases of a job that the Escrow may never have seen. */
+export const UNOPENED: readonly JobPhase[] = ["planned", "opening"];
+/** Phases after which nothing happens to a job any more. */
+export const FINISHED: readonly JobPhase[] = ["closed", "refunded", "dropped"];
 
 export function createSettlement(deps: SettlementDeps): Settlement {
-  const { chain, ledger, sender, log, work } = deps;
+  const { chain, ledger, sender } = deps;
 
   const mustFind = (jobId: Hex): LedgerJob => {
     const job = ledger.findJob(jobId);
@@ -61,12 +57,6 @@ export function createSettlement(deps: SettlementDeps): Settlement {
     if (status === "closed") closeInLedger(ledger, kept, claimed);
     else if (status === "open") await noteLateOpening(chain, ledger, kept);
     return mustFind(jobId);
-  }
-
-  /** No transaction of a job that was only planned ever left; past its deadline the Escrow opens none. */
-  async function canNoLongerOpen({ phase, job }: LedgerJob): Promise<boolean> {
-    if (phase !== "opening") return phase === "planned";
-    return (await chain.getBlock("latest")).timestamp >= job.deadline;
   }
 
   async function closeAtNode(jobId: Hex): Promise<JobDocument> {
@@ -97,18 +87,6 @@ export function createSettlement(deps: SettlementDeps): Settlement {
     }
   }
 
-  async function tendOne(jobId: Hex): Promise<void> {
-    const kept = await sync(jobId);
-    const { phase, terms, job } = kept;
-    if (await canNoLongerOpen(kept)) ledger.dropJob(jobId);
-    if (FINISHED.includes(phase) || UNOPENED.includes(phase)) return;
-    ledger.noteEnded(jobId, null);
-    const { timestamp } = await chain.getBlock("latest");
-    if (timestamp >= job.deadline) await refund(jobId);
-    else if (terms) await closeAtNode(jobId);
-    await sync(jobId);
-  }
-
   return {
     sync,
     closeAtNode,
@@ -121,22 +99,6 @@ export function createSettlement(deps: SettlementDeps): Settlement {
         if (performance.now() + pollMs > endsAt || signal?.aborted) return undefined;
         await delay(pollMs, undefined, signal ? { signal } : {}).catch(() => {});
       }
-    },
-    async tend() {
-      const tended: LedgerJob[] = [];
-      for (const { jobId } of ledger.unfinishedJobs()) {
-        if (!work.take(jobId)) continue;
-        try {
-          await tendOne(jobId);
-        } catch (error) {
-          if (!(error instanceof InfernetError)) throw error;
-          log.warn({ job: jobId, code: error.code }, `the job stays unfinished: ${error.message}`);
-        } finally {
-          work.leave(jobId);
-        }
-        tended.push(mustFind(jobId));
-      }
-      return tended;
     },
   };
 }

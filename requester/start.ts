@@ -16,6 +16,7 @@ import { recoverJobs } from "./recovery.ts";
 import { createSettlement } from "./settlement.ts";
 import type { Bill, SubmitEvent, SubmitInput } from "./submission.ts";
 import { submitRequest } from "./submit.ts";
+import { tendJobs } from "./tending.ts";
 import { createWorkList } from "./work-list.ts";
 
 export type RequesterDeps = {
@@ -71,7 +72,7 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
   const desk = createReceiptDesk({ ledger, domain: chain.domain, seed, limits, clock });
   const opener = createJobOpener({ chain, ledger, sender, wallet, seed, clock });
   const work = createWorkList(ledger);
-  const settlement = createSettlement({ chain, ledger, sender, seed, log, clock, work });
+  const settlement = createSettlement({ chain, ledger, sender, seed, clock });
   const running = new Set<Promise<unknown>>();
   const listeners = new Set<(event: SubmitEvent) => void>();
   const stopped = new AbortController();
@@ -100,7 +101,7 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
     listJobs: () => ledger.listJobs().map(reportJob),
     close: (jobId) => settlement.closeAtNode(jobId),
     refund: (jobId) => settlement.refund(jobId),
-    tend: async () => (await settlement.tend()).map(reportJob),
+    tend: async () => (await tendJobs({ chain, ledger, settlement, work, log })).map(reportJob),
     async recover() {
       const found = await recoverJobs(chain, ledger, wallet.address);
       return found.map((jobId) => reportJob(ledger.findJob(jobId)!));

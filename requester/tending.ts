@@ -1,0 +1,52 @@
+// Owns the care for jobs that nobody works on: what a crash or a silent node left open is brought to its end.
+import type { Chain } from "../chain/chain.ts";
+import type { Hex } from "../protocol/bytes.ts";
+import { InfernetError } from "../protocol/errors.ts";
+import type { Log } from "../runtime/logger.ts";
+import type { RequesterLedger } from "./ledger.ts";
+import type { LedgerJob } from "./ledger-rows.ts";
+import { FINISHED, type Settlement, UNOPENED } from "./settlement.ts";
+import type { WorkList } from "./work-list.ts";
+
+type TendingDeps = {
+  chain: Chain;
+  ledger: RequesterLedger;
+  settlement: Settlement;
+  work: WorkList;
+  log: Log;
+};
+
+/** Brings every unfinished job that nobody works on further: synced, closed by its node, or refunded. Returns them. */
+export async function tendJobs(deps: TendingDeps): Promise<LedgerJob[]> {
+  const { ledger, work, log } = deps;
+  const tended: LedgerJob[] = [];
+  for (const { jobId } of ledger.unfinishedJobs()) {
+    if (!work.take(jobId)) continue;
+    try {
+      await tendJob(deps, jobId);
+    } catch (error) {
+      if (!(error instanceof InfernetError)) throw error;
+      log.warn({ job: jobId, code: error.code }, `the job stays unfinished: ${error.message}`);
+    } finally {
+      work.leave(jobId);
+    }
+    tended.push(ledger.findJob(jobId)!);
+  }
+  return tended;
+}
+
+async function tendJob({ chain, ledger, settlement }: TendingDeps, jobId: Hex): Promise<void> {
+  const { phase, terms, job } = await settlement.sync(jobId);
+  if (FINISHED.includes(phase)) return;
+  const { timestamp } = await chain.getBlock("latest");
+  const isOver = timestamp >= job.deadline;
+  if (UNOPENED.includes(phase)) {
+    // No transaction of a job that was only planned ever left; past its deadline the Escrow opens none.
+    if (phase === "planned" || isOver) ledger.dropJob(jobId);
+    return;
+  }
+  ledger.noteEnded(jobId, null);
+  if (isOver) await settlement.refund(jobId);
+  else if (terms) await settlement.closeAtNode(jobId);
+  await settlement.sync(jobId);
+}
