@@ -83,6 +83,7 @@ async function decideRegistration(
       message: "Where do requesters reach this node?",
       missing: "--endpoint URL",
       initial: USUAL_ENDPOINT,
+      validate: (text) => isAccepted(() => readEndpoint(text.trim())),
     }));
   return {
     endpoint: readEndpoint(endpoint),
