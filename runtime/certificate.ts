@@ -2,6 +2,7 @@
 import { createHash, createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
 import { join } from "node:path";
+import { generate as generateCertificate } from "selfsigned";
 import { type Hex, toHex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import { createPrivateFile, readPrivateFile } from "./private-file.ts";
@@ -54,7 +55,6 @@ function badPair(folder: string, cause?: unknown): InfernetError {
 
 async function generate(hostnames: string[], existingKeyPem: string | undefined) {
   // Loaded here only: a node that has its certificate never needs it.
-  const { generate: generateCertificate } = await import("selfsigned");
   const notAfterDate = new Date();
   notAfterDate.setFullYear(notAfterDate.getFullYear() + YEARS_VALID);
   const names = [...new Set(["localhost", "127.0.0.1", ...hostnames])];

@@ -5,17 +5,9 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { isNodeNewEnough } from "../cli/node-version.cjs";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "..");
-/** The oldest SQLite without the WAL-reset bug; the Node that has it also has all else that we use. */
-const OLDEST_SQLITE = [3, 51, 3];
-
-function isNodeNewEnough() {
-  const version = (process.versions.sqlite ?? "0.0.0").split(".").map(Number);
-  const different = version.findIndex((part, index) => part !== OLDEST_SQLITE[index]);
-  return different === -1 || version[different] > OLDEST_SQLITE[different];
-}
-
 function npm(args, cwd, path) {
   // npm's own variables of an outer `npm start` would leak its folder and flags into this one.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_/i.test(name)));
