@@ -54,6 +54,8 @@ type AnswerDeps = {
 
 /** Refusals of a first receipt as too small that are answered by a higher one. */
 const MOST_SHORT_RECEIPTS = 2;
+/** How OpenAI's form ends a stream. */
+const DONE_PAYLOAD = "[DONE]";
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 5_000;
 /** How long a node may lag behind the chain as seen from here, and how long that may take to confirm a job. */
@@ -89,10 +91,12 @@ async function readToEnd(deps: AnswerDeps, onAnswer: () => void): Promise<PaidAn
   const pay = createPayment(deps, () => reader.snapshot());
   const startedAt = performance.now();
   let firstTokenMs = 0;
+  let isWhole = false;
   let problem: InfernetError | undefined;
 
   const takePayload = (id: string | undefined, payload: string) => {
-    const { text } = reader.accept(id, payload);
+    const { text, finishReason } = reader.accept(id, payload);
+    isWhole ||= finishReason !== undefined || payload === DONE_PAYLOAD;
     emit({ type: "payload", payload });
     if (text === "") return;
     firstTokenMs ||= performance.now() - startedAt;
@@ -116,7 +120,10 @@ async function readToEnd(deps: AnswerDeps, onAnswer: () => void): Promise<PaidAn
     }
     for await (const event of answer.events) {
       const delivery = takeEvent(event);
-      if (delivery) return delivery;
+      if (!delivery) continue;
+      // A node that was cut off signs for what it had released, and no longer knows the words for it.
+      if (!isWhole) problem ??= cutOff();
+      return delivery;
     }
     throw new InfernetError("node-unreachable", "the node's answer broke off before its end");
   };
@@ -136,6 +143,12 @@ async function readToEnd(deps: AnswerDeps, onAnswer: () => void): Promise<PaidAn
       if (!pay.answerShortReceipt(error)) await patience.wait(error);
     }
   }
+}
+
+function cutOff(): InfernetError {
+  return new InfernetError("upstream-failed", "the node ended the answer before its end", {
+    hint: "What came is all that is charged. Ask again, or choose another node.",
+  });
 }
 
 /** What is signed for while one answer runs: it follows the node's needs as far as the budget's desk goes along. */

@@ -46,6 +46,8 @@ export type Line = {
   need(amount: bigint): void;
   /** Resolves when a receipt of at least this amount is held. */
   held(amount: bigint): Promise<bigint>;
+  /** Says that the answer is whole, as OpenAI's form does. */
+  finish(): void;
   /** Sends the signed delivery, with these fields changed before or after it is signed, and ends the stream. */
   deliver(changes?: Partial<Delivery>, forged?: Partial<SignedDelivery>): void;
   /** Cuts the connection. */
@@ -97,6 +99,7 @@ export function honest(tokens: number, promptTokens = 5): Script {
       await line.held(cost(token));
       line.say(`word${token} `);
     }
+    line.finish();
     line.deliver({ promptTokens, completionTokens: tokens });
   };
 }
@@ -223,6 +226,10 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
         });
         paid.payloads.push(data);
         writer.send({ id: paid.payloads.length, data });
+      },
+      finish() {
+        const data = "[DONE]";
+        writer.send({ id: paid.payloads.push(data), data });
       },
       send: (event) => writer.send(event),
       need: (need) => tell({ type: "need", need }),

@@ -123,6 +123,17 @@ describe("a paid request", function () {
       expect(failure.data).to.include({ charge: String(cost(5, 2)) });
     });
 
+    it("takes an answer that ends in the middle, without a word why, for no whole answer", async () => {
+      const buyer = await startBuyer(world);
+      node.script = (line) => {
+        line.say("half a ");
+        line.deliver({ estimated: true });
+      };
+      const failure = await failureOf(() => submit(buyer));
+      expect(failure).to.deep.include({ code: "upstream-failed" });
+      expect(failure.data).to.include({ charge: cost(5, 1).toString() });
+    });
+
     it("signs nothing beyond its first receipt when the request fails before a token, and the deposit returns", async () => {
       node.refusals = [new InfernetError("upstream-unreachable", "no model")];
       node.script = honest(0);
@@ -247,7 +258,8 @@ describe("a paid request", function () {
           await line.held(cost(5, Math.max(token - 4, 0)));
           line.say(`w${token} `);
         }
-        line.deliver();
+        line.finish();
+        line.deliver({ completionTokens: 60 });
       };
       const buyer = await startBuyer(world);
       let arrived = 0;
