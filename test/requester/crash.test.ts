@@ -62,7 +62,7 @@ describe("a requester that is killed while it pays", function () {
       node.seen.receipts = [];
       const killed = Promise.withResolvers<void>();
       node.script = async (line) => {
-        await honest(pieces)({ ...line, deliver: () => {} });
+        await honest(pieces)({ ...line, finish: () => {}, deliver: () => {} });
         await killed.promise;
       };
       const child = startBuyerProcess(folder, body, key, pieces);

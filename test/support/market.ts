@@ -1,0 +1,130 @@
+// Owns a market of real processes: a chain, a registered node with its worker, and a funded requester, each its own home.
+import { randomBytes } from "node:crypto";
+import { type Chain, openChain } from "../../chain/chain.ts";
+import { type Address, type Hex, toHex } from "../../protocol/bytes.ts";
+import { parseUsdc } from "../../protocol/price.ts";
+import { freePort } from "../../tools/demo/processes.ts";
+import { type CommandLine, createCommandLine, type Ended } from "./command-line.ts";
+import { type LocalChain, startLocalChain } from "./local-chain.ts";
+import { tinyModelFile } from "./tiny-model.ts";
+import { jsonLines, type WatchedProcess, watchProcess } from "./watched-process.ts";
+
+export const MODEL = "tiny";
+/** USDC per million tokens: 10 base units a prompt token and 40 a completion token, so that no rounding hides a token. */
+const PRICES = "10:40";
+export const INPUT_PRICE = 10_000_000n;
+export const OUTPUT_PRICE = 40_000_000n;
+export const ALLOWANCE = 5_000_000n;
+const ETHER = 10n ** 18n;
+
+/** The embedded llama.cpp with the tiny model. */
+export const EMBEDDED = ["--model-file", tinyModelFile(), "--model-name", MODEL, "--threads", "1"];
+
+export type MarketOptions = {
+  /** The flags that say what runs the model; the embedded tiny one unless told otherwise. */
+  upstream?: readonly string[];
+  /** Where the worker listens when the endpoint that the Registry lists is somebody else's. */
+  workerPort?: number;
+  /** More settings of the seller's processes. */
+  sellerEnv?: Record<string, string>;
+};
+
+/** What both sides own in the wallet and in the Escrow together, in USDC base units; open deposits excepted. */
+export type Holdings = { requester: bigint; payee: bigint };
+
+export type Market = Awaited<ReturnType<typeof openMarket>>;
+export type Worker = WatchedProcess & {
+  /** The first event of this name, and of this job if one is given, that the worker tells or has told. */
+  event(name: string, jobId?: unknown): Promise<Record<string, unknown>>;
+};
+
+/** Starts everything but the worker. `close` ends every process that was started here, whatever happened. */
+export async function openMarket(options: MarketOptions = {}) {
+  const { upstream = EMBEDDED, workerPort, sellerEnv = {} } = options;
+  const chain = await startLocalChain();
+  const [seller, buyer] = await Promise.all([createCommandLine(chain), createCommandLine(chain)]);
+  const started: WatchedProcess[] = [];
+  let view: Chain | undefined;
+
+  const start = (who: CommandLine, args: readonly string[]) => {
+    const watched = watchProcess(who.start(args, { env: who === seller ? sellerEnv : {} }));
+    started.push(watched);
+    return watched;
+  };
+  const close = async () => {
+    await Promise.all(started.map((watched) => watched.kill()));
+    await view?.close();
+    await Promise.all([seller.remove(), buyer.remove()]);
+    await chain.stop();
+  };
+
+  try {
+    const { deployment, rpcUrl } = chain;
+    view = await openChain({ rpcUrl, sources: { override: deployment } });
+    const payee = toHex(randomBytes(20));
+    const endpoint = `https://127.0.0.1:${await freePort()}`;
+    const [requester, node] = await Promise.all([
+      createAccount(chain, buyer, "wallet"),
+      createAccount(chain, seller, "node"),
+    ]);
+    await chain.mintUsdc(requester, ALLOWANCE);
+    const listing = ["--payee", payee, "--endpoint", endpoint, "--model", `${MODEL}=${PRICES}`];
+    await runJson(seller, ["register", ...listing, ...upstream], sellerEnv);
+    return {
+      ...{ chain, view, seller, buyer, requester, node, payee, endpoint, start, close },
+      holdings: () => holdingsOf(view!, requester, payee),
+
+      /** Starts the node's worker and resolves when it is live. */
+      async startWorker(...flags: string[]): Promise<Worker> {
+        const port = workerPort === undefined ? [] : ["--port", String(workerPort)];
+        const worker = start(seller, ["worker", "--json", ...port, ...upstream, ...flags]);
+        const event: Worker["event"] = (name, jobId) =>
+          worker.until(({ stdout }) =>
+            jsonLines(stdout).find(
+              (told) => told.event === name && (jobId === undefined || told.jobId === jobId),
+            ),
+          );
+        await event("live");
+        return { ...worker, event };
+      },
+
+      /** Starts `job submit` of this prompt. */
+      submit: (prompt: string, ...flags: string[]) =>
+        start(buyer, ["job", "submit", "--model", MODEL, "--prompt", prompt, ...flags]),
+
+      /** Runs a command of the requester's that must succeed, and reads its JSON. */
+      buyerJson: (...args: string[]) => runJson(buyer, args),
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** A decimal text of USDC, as JSON results carry it, in base units. */
+export function baseUnits(usdc: unknown): bigint {
+  return parseUsdc(String(usdc));
+}
+
+async function createAccount(chain: LocalChain, who: CommandLine, role: "wallet" | "node"): Promise<Address> {
+  const { address } = (await runJson(who, [role, "create"])) as { address: Address };
+  await chain.fundNative(address, ETHER);
+  return address;
+}
+
+async function runJson(who: CommandLine, args: readonly string[], env: Record<string, string> = {}) {
+  const ended: Ended = await who.run([...args, "--json"], { env });
+  if (ended.exitCode !== 0) throw new Error(`${args.join(" ")}: ${ended.exitCode}\n${ended.stderr}`);
+  // biome-ignore lint/suspicious/noExplicitAny: each test knows the form of the result that it asks for.
+  return JSON.parse(ended.stdout) as Record<string, any>;
+}
+
+async function holdingsOf(view: Chain, requester: Address, payee: Hex): Promise<Holdings> {
+  const [inWallet, credit, paidOut, earned] = await Promise.all([
+    view.getUsdc(requester),
+    view.getCredit(requester),
+    view.getUsdc(payee),
+    view.getEarned(payee),
+  ]);
+  return { requester: inWallet + credit, payee: paidOut + earned };
+}
