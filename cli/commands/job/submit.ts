@@ -137,6 +137,12 @@ function report({ output }: Context, event: SubmitEvent, write: (text: string) =
       );
       return;
     }
+    case "delivered": {
+      // Progress may be kept as a log, where no signature belongs: `job status` shows the signed whole.
+      const { signature: _signature, ...delivery } = event.delivery;
+      output.progress({ event: "delivered", ...describeFields({ delivery }) }, "");
+      return;
+    }
     default: {
       const { type, ...fields } = event;
       output.progress({ event: type, ...describeFields(fields) }, renderStep(event));
