@@ -1,20 +1,27 @@
 // Owns how each act on the contracts is encoded: pure functions from terms to a call that a sender can send.
 import type { Interface } from "ethers";
 import type { Address, Hex } from "../protocol/bytes.ts";
+import type { Withdrawal } from "../protocol/consent.ts";
 import type { Job } from "../protocol/job.ts";
 import type { ListedModel } from "../protocol/offer.ts";
 import type { Receipt } from "../protocol/receipt.ts";
 import { ESCROW, REGISTRY, USDC } from "./contracts.ts";
 import type { Deployment } from "./deployments.ts";
 
-/** What a transaction does; `label` is its name for people: "open", "settle"… */
-export type Call = { to: Address; data: Hex; label: string };
+/**
+ * What a transaction does; `label` is its name for people: "open", "settle"… A call that needs more gas than `gasCap`
+ * is not sent.
+ */
+export type Call = { to: Address; data: Hex; label: string; gasCap?: bigint };
 
 /** One claim or settlement: `amount` in USDC base units, at most the receipt's. */
 export type ClaimItem = { job: Job; receipt: Receipt; amount: bigint };
 
 /** An EIP-3009 authorisation of the wallet that pays: Unix seconds, exclusive at both ends; `signature` r || s || v. */
 export type Authorization = { validAfter: number; validBefore: number; signature: Hex };
+
+/** A signature of the credit's owner over what is done with it; a smart wallet's has any length. */
+export type Consent = { validBefore: number; signature: Hex };
 
 /** All acts, by name. Amounts in USDC base units. */
 export type Calls = ReturnType<typeof createCalls>;
@@ -38,7 +45,19 @@ export function createCalls({ registry, escrow, usdc }: Deployment) {
     depositWithAuthorization: (owner: Address, amount: bigint, salt: Hex, by: Authorization) =>
       encode(ESCROW, escrow, "depositWithAuthorization", [owner, amount, salt, ...authorizationWords(by)]),
     withdraw: (to: Address, amount: bigint) => encode(ESCROW, escrow, "withdraw", [to, amount]),
+    withdrawWithSignature: ({ owner, to, amount, fee, nonce, validBefore }: Withdrawal, signature: Hex) =>
+      encode(ESCROW, escrow, "withdrawWithSignature", [
+        owner,
+        to,
+        amount,
+        fee,
+        nonce,
+        validBefore,
+        signature,
+      ]),
     open: (job: Job, amount: bigint) => encode(ESCROW, escrow, "open", [job, amount]),
+    openWithSignature: (job: Job, amount: bigint, { validBefore, signature }: Consent) =>
+      encode(ESCROW, escrow, "openWithSignature", [job, amount, validBefore, signature]),
     openWithAuthorization: (job: Job, amount: bigint, by: Authorization) =>
       encode(ESCROW, escrow, "openWithAuthorization", [job, amount, ...authorizationWords(by)]),
 

@@ -43,6 +43,12 @@ export type Chain = {
   getEarned(payee: Address, at?: BlockTag): Promise<bigint>;
   getUsdc(owner: Address): Promise<bigint>;
   getNative(owner: Address): Promise<bigint>;
+  /** Whether an EIP-3009 authorisation of this wallet was used: a job's id or a deposit's nonce. */
+  isAuthorizationUsed(owner: Address, nonce: Hex): Promise<boolean>;
+  /** Whether a signed withdrawal of this nonce was made. */
+  isWithdrawalUsed(owner: Address, nonce: Hex): Promise<boolean>;
+  /** Whether an account is a contract, or has code that speaks for it: then its code judges its signatures. */
+  hasCode(account: Address): Promise<boolean>;
   /** What a unit of gas costs now, tip included. */
   getGasPrice(): Promise<bigint>;
   calls: Calls;
@@ -93,6 +99,8 @@ function createChain(rpc: Rpc, deployment: Deployment, domain: Domain): Chain {
   const { chainId, escrow, registry, usdc } = deployment;
   const readEscrow = <Result>(method: string, args: unknown[], at?: BlockTag) =>
     readView<Result>(rpc, { abi: ESCROW, to: escrow, method, args }, at);
+  const readUsdc = <Result>(method: string, args: unknown[]) =>
+    readView<Result>(rpc, { abi: USDC, to: usdc, method, args });
   let tokenDomain: ReturnType<typeof readTokenDomain> | undefined;
 
   return {
@@ -117,7 +125,10 @@ function createChain(rpc: Rpc, deployment: Deployment, domain: Domain): Chain {
     },
     getCredit: (owner, at) => readEscrow<bigint>("credit", [owner], at),
     getEarned: (payee, at) => readEscrow<bigint>("earned", [payee], at),
-    getUsdc: (owner) => readView<bigint>(rpc, { abi: USDC, to: usdc, method: "balanceOf", args: [owner] }),
+    getUsdc: (owner) => readUsdc("balanceOf", [owner]),
+    isAuthorizationUsed: (owner, nonce) => readUsdc("authorizationState", [owner, nonce]),
+    isWithdrawalUsed: (owner, nonce) => readEscrow("usedNonces", [owner, nonce]),
+    hasCode: async (account) => (await rpc.call<Hex>("eth_getCode", [account, "latest"])) !== "0x",
     getNative: async (owner) => BigInt(await rpc.call<Hex>("eth_getBalance", [owner, "latest"])),
     getGasPrice: async () => BigInt(await rpc.call<Hex>("eth_gasPrice", [])),
     calls: createCalls(deployment),

@@ -16,6 +16,7 @@ export const USDC = new Interface([
   "function version() view returns (string)",
   "function DOMAIN_SEPARATOR() view returns (bytes32)",
   "function balanceOf(address account) view returns (uint256)",
+  "function authorizationState(address authorizer, bytes32 nonce) view returns (bool)",
   "function approve(address spender, uint256 value) returns (bool)",
   "function mint(address to, uint256 value)",
 ]);

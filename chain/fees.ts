@@ -12,15 +12,28 @@ export type Fees = { maxFeePerGas: bigint; maxPriorityFeePerGas: bigint };
 const LARGEST_GAS_LIMIT = 16_777_216n;
 const FALLBACK_TIP_WEI = 1_000_000_000n;
 
-/**
- * Simulates the call and gives its gas limit: twice the estimate, since the state may change before it is mined.
- * A call that would revert throws `transaction-failed`, whose `data` names the contract's error and its values.
- */
+/** The gas limit of a call: twice its estimate, since the state may change before it is mined. Throws as `estimateGas`. */
 export async function simulate(rpc: Rpc, from: Address, call: Call): Promise<bigint> {
+  const twice = 2n * (await estimateGas(rpc, from, call));
+  const most = call.gasCap ?? LARGEST_GAS_LIMIT;
+  return twice > most ? most : twice;
+}
+
+/**
+ * Simulates the call and gives the gas that it needs now. Throws `transaction-failed` when it would revert (`data` names
+ * the contract's error and its values) or needs more than its cap.
+ */
+export async function estimateGas(rpc: Rpc, from: Address, call: Call): Promise<bigint> {
+  const estimate = await readEstimate(rpc, from, call);
+  if (call.gasCap === undefined || estimate <= call.gasCap) return estimate;
+  const message = `${call.label} needs ${estimate} gas, more than the ${call.gasCap} that it may use`;
+  throw new InfernetError("transaction-failed", message, { data: { error: "gasCap" } });
+}
+
+async function readEstimate(rpc: Rpc, from: Address, call: Call): Promise<bigint> {
   const transaction = { from, to: call.to, data: call.data };
   try {
-    const estimate = BigInt(await rpc.call<Hex>("eth_estimateGas", [transaction]));
-    return estimate * 2n > LARGEST_GAS_LIMIT ? LARGEST_GAS_LIMIT : estimate * 2n;
+    return BigInt(await rpc.call<Hex>("eth_estimateGas", [transaction]));
   } catch (error) {
     if (!(error instanceof RpcError)) throw error;
     throw (

@@ -31,6 +31,8 @@ export const ERROR_TABLE = {
   "node-key-mismatch": { status: 502, exit: 5 },
   "node-misbehaved": { status: 502, exit: 5 },
   "node-busy": { status: 429, exit: 5 },
+  "relay-refused": { status: 422, exit: 5 },
+  "rate-limited": { status: 429, exit: 5 },
   // The model behind a node fails: exit 6.
   "upstream-unreachable": { status: 502, exit: 6 },
   "upstream-failed": { status: 502, exit: 6 },

@@ -36,7 +36,10 @@ export const offerSchema = z.object({
   maxCompletionTokens: z.int().min(1).max(1_000_000),
   longestRequestSeconds: z.int().min(1).max(86_400),
   minDeposit: uintSchema(96),
+  /** Part of the charge of a job that this node's own transaction opened. */
   openingFee: uintSchema(96),
+  /** The least fee of a withdrawal that the node is to broadcast. */
+  relayFee: uintSchema(96),
   /** Requests that run at the same time. */
   capacity: z.int().min(1).max(10_000),
 });

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { type Chain, openChain } from "../../chain/chain.ts";
 import { ESCROW, readView } from "../../chain/contracts.ts";
 import type { Hex } from "../../protocol/bytes.ts";
+import { openDigest, withdrawDigest } from "../../protocol/consent.ts";
 import { depositNonce } from "../../protocol/deposit.ts";
 import { jobIdOf } from "../../protocol/job.ts";
 import { receiptDigest } from "../../protocol/receipt.ts";
@@ -56,6 +57,37 @@ describe("typed data, as the Escrow hashes it", () => {
       fc.asyncProperty(hexOf(32), fc.bigInt(0n, MAX_UINT96), hexOf(32), async (jobId, amount, transcript) => {
         const digest = receiptDigest(chain.domain, { jobId, amount, transcript });
         expect(digest).to.equal(await ask("receiptDigest", [jobId, amount, transcript]));
+      }),
+      RUNS,
+    );
+  });
+
+  it("gives every opening from credit the same digest", async () => {
+    const amounts = fc.bigInt(0n, MAX_UINT96);
+    const times = fc.integer({ min: 0, max: 2 ** 40 - 1 });
+    await holdsAsync(
+      fc.asyncProperty(jobs, amounts, times, async (job, amount, validBefore) => {
+        const digest = openDigest(chain.domain, job, amount, validBefore);
+        expect(digest).to.equal(await ask("openDigest", [job, amount, validBefore]));
+      }),
+      RUNS,
+    );
+  });
+
+  it("gives every signed withdrawal the same digest", async () => {
+    const withdrawals = fc.record({
+      owner: hexOf(20),
+      to: hexOf(20),
+      amount: fc.bigInt(0n, MAX_UINT96),
+      fee: fc.bigInt(0n, MAX_UINT96),
+      nonce: hexOf(32),
+      validBefore: fc.integer({ min: 0, max: 2 ** 40 - 1 }),
+    });
+    await holdsAsync(
+      fc.asyncProperty(withdrawals, async (withdrawal) => {
+        const { owner, to, amount, fee, nonce, validBefore } = withdrawal;
+        const told = await ask("withdrawDigest", [owner, to, amount, fee, nonce, validBefore]);
+        expect(withdrawDigest(chain.domain, withdrawal)).to.equal(told);
       }),
       RUNS,
     );

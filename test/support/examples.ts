@@ -32,6 +32,7 @@ export function exampleOffer(changes: Partial<Offer> = {}): Offer {
     longestRequestSeconds: 600,
     minDeposit: 1000n,
     openingFee: 0n,
+    relayFee: 0n,
     capacity: 4,
     ...changes,
   };

@@ -4,6 +4,7 @@ import type { Deployment } from "../../chain/deployments.ts";
 import { type Address, type Hex, toAddress } from "../../protocol/bytes.ts";
 import { Escrow__factory } from "../../typechain-types/factories/Escrow__factory.ts";
 import { TestUSDC__factory } from "../../typechain-types/factories/mocks/TestUSDC__factory.ts";
+import { TestWallet__factory } from "../../typechain-types/factories/mocks/TestWallet__factory.ts";
 import { Registry__factory } from "../../typechain-types/factories/Registry__factory.ts";
 
 const CHAIN_ID = 31337;
@@ -24,6 +25,8 @@ export type LocalChain = {
   sendAs(from: Address, call: { to: Address; data: Hex }): Promise<Hex>;
   mintUsdc(to: Address, amount: bigint): Promise<void>;
   fundNative(to: Address, wei: bigint): Promise<void>;
+  /** Deploys a smart wallet (ERC-1271) that one key speaks for. */
+  deployWallet(owner: Address): Promise<Address>;
   mine(blocks: number): Promise<void>;
   /** Moves block time and mines one block at it. */
   increaseTime(seconds: number): Promise<void>;
@@ -70,6 +73,10 @@ export async function startLocalChain(options: { blockIntervalMs?: number } = {}
     mintUsdc: (to, amount) =>
       send({ to: deployment.usdc, data: USDC.encodeFunctionData("mint", [to, amount]) }),
     fundNative: (to, wei) => send({ to, value: toQuantity(wei) }),
+    deployWallet(owner) {
+      const constructorArguments = TestWallet__factory.createInterface().encodeDeploy([owner]);
+      return create(rpc, accounts[0]!.address, TestWallet__factory.bytecode + constructorArguments.slice(2));
+    },
     mine: (blocks) => rpc("hardhat_mine", [toQuantity(blocks)]),
     async increaseTime(seconds) {
       await rpc("evm_increaseTime", [seconds]);
@@ -102,16 +109,17 @@ function createRpc(url: string): TestRpc {
 }
 
 async function deploy(rpc: TestRpc, from: Address): Promise<Deployment> {
-  const create = async (data: string): Promise<Address> => {
-    const hash = await rpc<Hex>("eth_sendTransaction", [{ from, data }]);
-    const receipt = await rpc<{ contractAddress: string }>("eth_getTransactionReceipt", [hash]);
-    return toAddress(receipt.contractAddress);
-  };
-  const usdc = await create(TestUSDC__factory.bytecode);
-  const registry = await create(Registry__factory.bytecode);
+  const usdc = await create(rpc, from, TestUSDC__factory.bytecode);
+  const registry = await create(rpc, from, Registry__factory.bytecode);
   const constructorArguments = Escrow__factory.createInterface().encodeDeploy([usdc]);
-  const escrow = await create(Escrow__factory.bytecode + constructorArguments.slice(2));
+  const escrow = await create(rpc, from, Escrow__factory.bytecode + constructorArguments.slice(2));
   return { chainId: CHAIN_ID, registry, escrow, usdc, fromBlock: 1 };
+}
+
+async function create(rpc: TestRpc, from: Address, data: string): Promise<Address> {
+  const hash = await rpc<Hex>("eth_sendTransaction", [{ from, data }]);
+  const receipt = await rpc<{ contractAddress: string }>("eth_getTransactionReceipt", [hash]);
+  return toAddress(receipt.contractAddress);
 }
 
 let cachedAccounts: LocalAccount[] | undefined;
