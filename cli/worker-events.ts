@@ -17,6 +17,8 @@ export function renderProviderEvent(event: ProviderEvent): string {
     }
     case "settled":
       return `job${job} settled: ${formatUsdc(event.claimed)} USDC earned, ${formatUsdc(event.returned)} returned`;
+    case "relayed":
+      return `sent for a requester: ${event.kind}, ${event.tx}`;
     case "paidOut":
       return `paid out ${formatUsdc(event.amount)} USDC to the payee: ${event.tx}`;
     case "refused":

@@ -27,6 +27,24 @@ export type SettlementRule = {
   payOutAtStop: boolean;
 };
 
+/** What this node broadcasts for requesters that own no gas. */
+export type RelayRule = {
+  /** Gas of one transaction at most. */
+  gasCap: bigint;
+  /** Base units of gas that one transaction may cost the node beyond what it earns by it. */
+  giftUpTo: bigint;
+  /** The least amount of a move that earns the node nothing. */
+  leastMove: bigint;
+  /** Transactions in a row, and in an hour: of one requester, and of all. */
+  perRequester: Rate;
+  overall: Rate;
+  /** Simulations, which cost the node no gas but calls of its RPC. */
+  simulations: Rate;
+};
+
+/** A bucket of `burst` that fills again by `perHour`. */
+export type Rate = { burst: number; perHour: number };
+
 export type ProviderConfig = {
   listen: { host: string; port: number };
   /** The URL that the Registry lists and offers repeat. */
@@ -38,7 +56,11 @@ export type ProviderConfig = {
   maxCompletionTokens: number;
   longestRequestSeconds: number;
   minDeposit: bigint;
+  /** What this node asks for opening a job by its own transaction, as part of the job's charge. */
   openingFee: bigint;
+  /** The least fee of a withdrawal that this node broadcasts. */
+  relayFee: bigint;
+  relay: RelayRule;
   /** Requests that run at the same time. */
   capacity: number;
   offerLifeSeconds: number;
@@ -58,7 +80,16 @@ export const PROVIDER_DEFAULTS: Omit<ProviderConfig, "listen" | "endpoint"> = {
   maxCompletionTokens: 1024,
   longestRequestSeconds: 600,
   minDeposit: 1_000n,
-  openingFee: 0n,
+  openingFee: 10_000n,
+  relayFee: 10_000n,
+  relay: {
+    gasCap: 400_000n,
+    giftUpTo: 10_000n,
+    leastMove: 50_000n,
+    perRequester: { burst: 5, perHour: 30 },
+    overall: { burst: 20, perHour: 300 },
+    simulations: { burst: 60, perHour: 3600 },
+  },
   capacity: 4,
   offerLifeSeconds: 3600,
   confirmations: { latestUpTo: 1_000_000n, blocks: 1, safeUpTo: 50_000_000n },
@@ -76,7 +107,13 @@ export const PROVIDER_DEFAULTS: Omit<ProviderConfig, "listen" | "endpoint"> = {
 };
 
 /** What changes on a local chain, which mines at once and whose gas is free: everything goes to the chain at once. */
-export const LOCAL_CHAIN_DEFAULTS: Pick<ProviderConfig, "confirmations" | "settle" | "pollMs"> = {
+export const LOCAL_CHAIN_DEFAULTS: Pick<
+  ProviderConfig,
+  "openingFee" | "relayFee" | "relay" | "confirmations" | "settle" | "pollMs"
+> = {
+  openingFee: 0n,
+  relayFee: 0n,
+  relay: { ...PROVIDER_DEFAULTS.relay, giftUpTo: 1n << 62n, leastMove: 0n },
   confirmations: { latestUpTo: 1n << 62n, blocks: 0, safeUpTo: 1n << 62n },
   settle: { ...PROVIDER_DEFAULTS.settle, when: "always", topUpSeconds: 2, payOutAtStop: true },
   pollMs: 250,

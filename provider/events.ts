@@ -30,6 +30,8 @@ export type ProviderEvent =
       claimed: bigint;
       returned: bigint;
     }
+  /** A transaction that this node sent for a requester is mined. */
+  | { type: "relayed"; kind: "open" | "deposit" | "withdraw" | "refund"; tx: Hex; gasUsed: bigint }
   | { type: "paidOut"; tx: Hex; gasUsed: bigint; amount: bigint }
   | { type: "refused"; jobId: Hex; code: ErrorCode; reason: string }
   | { type: "error"; code: string; message: string; jobId: Hex | null };

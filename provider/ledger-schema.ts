@@ -101,4 +101,28 @@ export const PROVIDER_MIGRATIONS: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX transactions_of_job ON transaction_jobs (job_id);
   `,
+  `
+  CREATE TABLE relays (
+    tx TEXT PRIMARY KEY,
+    raw TEXT NOT NULL,
+    nonce INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('open', 'deposit', 'withdraw', 'refund')),
+    subject TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('signed', 'mined', 'failed')),
+    signed_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX relays_of_subject ON relays (subject);
+  CREATE INDEX pending_relays ON relays (state) WHERE state = 'signed';
+
+  CREATE TABLE relayed_openings (
+    job_id TEXT PRIMARY KEY,
+    opening_fee INTEGER NOT NULL,
+    salt TEXT NOT NULL,
+    offer_hash TEXT NOT NULL,
+    request_hash TEXT NOT NULL,
+    receipt_amount INTEGER NOT NULL,
+    receipt_transcript TEXT NOT NULL,
+    receipt_signature TEXT NOT NULL
+  ) STRICT;
+  `,
 ];

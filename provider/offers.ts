@@ -121,7 +121,7 @@ async function termsOf(deps: OfferDependencies): Promise<Terms> {
   }
   const models = await offeredModels(deps, listing.models);
   const { endpoint, chunkTokens, receiptTimeoutSeconds, maxCompletionTokens } = config;
-  const { longestRequestSeconds, minDeposit, openingFee, capacity } = config;
+  const { longestRequestSeconds, minDeposit, openingFee, relayFee, capacity } = config;
   return {
     protocol: "infernet/1",
     node: signer.address,
@@ -137,6 +137,7 @@ async function termsOf(deps: OfferDependencies): Promise<Terms> {
     longestRequestSeconds,
     minDeposit,
     openingFee,
+    relayFee,
     capacity,
   };
 }

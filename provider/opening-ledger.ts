@@ -39,9 +39,11 @@ export class OpeningLedger {
     return this.#store.transact(() => {
       const lost = undone ? this.#rollBack(undone.block) : [];
       for (const { event, registeredPayee } of openings) {
-        const { jobId, job, amount, block, timestamp: openedAt } = event;
+        const { jobId, job, amount, block, timestamp: openedAt, tx } = event;
         const deposit = amount < LARGEST_AMOUNT ? amount : LARGEST_AMOUNT;
         this.#sql.open.run({ jobId, ...job, deposit, openedAt, openedBlock: block, registeredPayee });
+        this.#sql.bindRelayed.run({ jobId });
+        this.#sql.setOpeningFee.run({ jobId, tx });
       }
       for (const { jobId, block } of closings) this.#sql.markClosing.run(block, jobId);
       this.#sql.keepCursor.run(cursor.block, cursor.hash);
@@ -98,6 +100,19 @@ function prepareStatements({ db }: Store) {
         registered_payee = $registeredPayee, undone = 0, confirmed_block = NULL,
         state = CASE state WHEN 'funded' THEN 'seen' ELSE state END
       WHERE undone = 1`),
+    // What came with a relayed opening is held as if a first request had brought it.
+    bindRelayed: db.prepare(`
+      UPDATE jobs SET salt = relayed.salt, offer_hash = relayed.offer_hash, request_hash = relayed.request_hash,
+        receipt_amount = relayed.receipt_amount, receipt_transcript = relayed.receipt_transcript,
+        receipt_signature = relayed.receipt_signature
+      FROM relayed_openings AS relayed
+      WHERE jobs.job_id = $jobId AND relayed.job_id = $jobId AND jobs.salt IS NULL`),
+    // The fee is due for the job that this node's own transaction opened, and for no other.
+    setOpeningFee: db.prepare(`
+      UPDATE jobs SET opening_fee = due.fee, charge = charge - opening_fee + due.fee
+      FROM (SELECT COALESCE((SELECT opening_fee FROM relayed_openings JOIN relays ON subject = job_id
+        WHERE job_id = $jobId AND tx = $tx AND kind = 'open'), 0) AS fee) AS due
+      WHERE job_id = $jobId AND state <> 'closed' AND opening_fee <> due.fee`),
     dropUnused: db.prepare(`
       DELETE FROM jobs WHERE opened_block > ? AND state <> 'closed'
         AND NOT EXISTS (SELECT 1 FROM requests WHERE requests.job_id = jobs.job_id)

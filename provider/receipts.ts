@@ -1,5 +1,5 @@
 // Owns what makes a receipt good: signed by the job's signer, within its deposit, over a transcript that was reached.
-import { type Hex, ZERO_WORD } from "../protocol/bytes.ts";
+import { type Address, type Hex, ZERO_WORD } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import { SESSION_REQUEST_HASH, singleRequestId } from "../protocol/job.ts";
 import { parseReceipt, type Receipt, receiptDigest } from "../protocol/receipt.ts";
@@ -63,10 +63,7 @@ export function createReceiptDesk(
   return {
     accept(job, header) {
       const receipt = parseReceipt(job.jobId, header);
-      checkSignature(domain, job, receipt);
-      if (receipt.amount > job.deposit) {
-        throw new InfernetError("bad-receipt", `the receipt is above the job's deposit of ${job.deposit}`);
-      }
+      checkReceipt(domain, receipt, { signer: job.job.signer, deposit: job.deposit });
       const held = ledger.findJob(job.jobId)?.receipt?.amount ?? 0n;
       if (receipt.amount <= held) return held;
       checkTranscript(job, receipt.transcript);
@@ -77,7 +74,14 @@ export function createReceiptDesk(
   };
 }
 
-function checkSignature(domain: Domain, job: LedgerJob, receipt: Receipt): void {
-  if (recoverSigner(receiptDigest(domain, receipt), receipt.signature) === job.job.signer) return;
-  throw new InfernetError("bad-receipt", "the receipt is not signed by the job's signer");
+/** Throws `bad-receipt` unless the job's signer signed the receipt and its deposit covers it. */
+export function checkReceipt(
+  domain: Domain,
+  receipt: Receipt,
+  { signer, deposit }: { signer: Address; deposit: bigint },
+): void {
+  if (recoverSigner(receiptDigest(domain, receipt), receipt.signature) !== signer)
+    throw new InfernetError("bad-receipt", "the receipt is not signed by the job's signer");
+  if (receipt.amount > deposit)
+    throw new InfernetError("bad-receipt", `the receipt is above the job's deposit of ${deposit}`);
 }

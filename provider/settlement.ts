@@ -10,7 +10,7 @@ import { type EventHub, errorEvent } from "./events.ts";
 import type { JobLedger } from "./job-ledger.ts";
 import type { OpeningLedger } from "./opening-ledger.ts";
 import type { DueJob, Intent, PendingTransaction, SettlementLedger } from "./settlement-ledger.ts";
-import { type Claim, isPayOutWorth, planSettlements } from "./settlement-policy.ts";
+import { type Claim, claimableOf, isPayOutWorth, planSettlements } from "./settlement-policy.ts";
 
 /** A job whose transaction the chain refused is left alone this long. */
 const RETRY_SECONDS = 60;
@@ -60,6 +60,22 @@ export class Settlement {
       await this.#look();
     }).catch((error: unknown) => this.#deps.events.emit(errorEvent(error, null)));
     return this.#nextLook;
+  }
+
+  /**
+   * Ends one job and closes it, whether that pays or not: what it may claim is settled, the rest goes back. Undefined
+   * when nothing is left to send: it is closed, or its closing is on its way. Throws `request-in-progress`.
+   */
+  closeNow(jobId: Hex): Promise<TransactionOutcome | undefined> {
+    return this.#enqueue(async () => {
+      this.#deps.ledger.finishJob(jobId);
+      const due = this.#deps.settlements
+        .dueJobs(Number.MAX_SAFE_INTEGER)
+        .find(({ job }) => job.jobId === jobId);
+      if (!due) return undefined;
+      const amount = claimableOf(due);
+      return amount > 0n ? await this.#settle([{ due, amount }]) : await this.#refund(due);
+    });
   }
 
   /** The last look before a stop: waits for no more receipts, and pays out if the rule says so. */

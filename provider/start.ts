@@ -16,6 +16,10 @@ import { type Intake, startIntake } from "./intake.ts";
 import { JobLedger } from "./job-ledger.ts";
 import { createOffers, type Offers } from "./offers.ts";
 import { OpeningLedger } from "./opening-ledger.ts";
+import { Relay } from "./relay.ts";
+import { RelayLedger } from "./relay-ledger.ts";
+import { createRelayLimits } from "./relay-limits.ts";
+import { addRelayRoutes } from "./routes/relay.ts";
 import { Settlement } from "./settlement.ts";
 import { SettlementLedger, type Totals } from "./settlement-ledger.ts";
 import type { Upstream } from "./upstreams/upstream.ts";
@@ -66,6 +70,7 @@ type Parts = {
   settlement: Settlement;
   offers: Offers;
   intake: Intake;
+  relay: Relay;
   server: HttpServer;
   api: Api;
   events: EventHub;
@@ -91,6 +96,7 @@ export async function startProvider(deps: ProviderDependencies): Promise<Provide
     await intake.poke();
     const { port } = await server.listen();
     offers.keepFresh();
+    void parts.relay.resume();
     void settlement.review();
     const { host } = config.listen;
     const url = `${deps.certificate ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
@@ -152,7 +158,26 @@ async function assemble(deps: ProviderDependencies): Promise<Parts> {
     },
     reviewJobs: () => settlement.review(),
   });
-  return { ledger, settlements, settlement, offers, intake, server, api, events, stopping };
+  const relay = new Relay({
+    ...{ chain, sender, ledger, offers, settlement, clock, events },
+    node: signer.address,
+    relays: new RelayLedger(store),
+    limits: createRelayLimits(config.relay),
+    rule: config.relay,
+    nativeUsdPrice: rule.nativeUsdPrice,
+    poke: intake.poke,
+  });
+  const whileLive = <Args extends unknown[], Result>(act: (...args: Args) => Promise<Result>) => {
+    return async (...args: Args) => {
+      if (stopping.signal.aborted) throw stoppingError();
+      return await act(...args);
+    };
+  };
+  addRelayRoutes(server.app, {
+    openJob: whileLive((opening) => relay.openJob(opening)),
+    move: whileLive((move) => relay.move(move)),
+  });
+  return { ledger, settlements, settlement, offers, intake, relay, server, api, events, stopping };
 }
 
 /** Charges what was released of requests that a crash cut off; those without any output may be sent again. */

@@ -11,6 +11,7 @@ import { type Intake, startIntake } from "../../provider/intake.ts";
 import { JobLedger } from "../../provider/job-ledger.ts";
 import { PROVIDER_MIGRATIONS } from "../../provider/ledger-schema.ts";
 import { OpeningLedger } from "../../provider/opening-ledger.ts";
+import { RelayLedger } from "../../provider/relay-ledger.ts";
 import { Settlement } from "../../provider/settlement.ts";
 import { SettlementLedger } from "../../provider/settlement-ledger.ts";
 import { createSigner, toCompactSignature } from "../../runtime/signers/secp256k1.ts";
@@ -111,6 +112,7 @@ export function openChainSide(market: Market, path: string, changes: ProviderCha
   const openings = new OpeningLedger(store);
   const settlements = new SettlementLedger(store);
   const sender = changes.sender ?? createSender(chain, market.node);
+  const relays = new RelayLedger(store);
   const settlement = new Settlement({
     chain,
     sender,
@@ -133,6 +135,7 @@ export function openChainSide(market: Market, path: string, changes: ProviderCha
     onHead: () => {},
   });
   return {
+    ...{ chain, sender, events, relays },
     store,
     ledger,
     openings,
@@ -176,6 +179,20 @@ export function laggingChain(chain: Chain, lags: Partial<Record<"safe" | "finali
     if (lag === undefined) return chain.rpc.call(name, params);
     const { number } = await chain.getBlock("latest");
     return chain.rpc.call(name, [`0x${Math.max(0, number - lag).toString(16)}`, false]);
+  };
+  return { ...chain, rpc: { ...chain.rpc, call } };
+}
+
+/** A chain on which this RPC method fails for good from its `nth` call on, after passing it on if `late`. */
+export function faultyChain(chain: Chain, method: string, { late = false, nth = 1 } = {}): Chain {
+  let calls = 0;
+  const call: Chain["rpc"]["call"] = async (name, params) => {
+    if (name === method) calls += 1;
+    const broken = calls >= nth;
+    if (broken && (name !== method || !late)) throw new Error("the process was killed");
+    const result = await chain.rpc.call<never>(name, params);
+    if (broken) throw new Error("the process was killed");
+    return result;
   };
   return { ...chain, rpc: { ...chain.rpc, call } };
 }

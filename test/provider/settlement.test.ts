@@ -1,9 +1,9 @@
 import { expect } from "chai";
-import type { Chain } from "../../chain/chain.ts";
 import { createSender } from "../../chain/sender.ts";
 import { createSigner } from "../../runtime/signers/secp256k1.ts";
 import {
   type ChainSide,
+  faultyChain,
   laggingChain,
   type Market,
   openChainSide,
@@ -15,20 +15,6 @@ import {
   stopMarket,
 } from "./chain-fixture.ts";
 import { createFolder, newRequest } from "./ledger-fixture.ts";
-
-/** A chain on which this RPC method fails for good from its `nth` call on, after passing it on if `late`. */
-function faultyChain(chain: Chain, method: string, { late = false, nth = 1 } = {}): Chain {
-  let calls = 0;
-  const call: Chain["rpc"]["call"] = async (name, params) => {
-    if (name === method) calls += 1;
-    const broken = calls >= nth;
-    if (broken && (name !== method || !late)) throw new Error("the process was killed");
-    const result = await chain.rpc.call<never>(name, params);
-    if (broken) throw new Error("the process was killed");
-    return result;
-  };
-  return { ...chain, rpc: { ...chain.rpc, call } };
-}
 
 describe("settlement", function () {
   this.timeout(20_000);
