@@ -21,6 +21,8 @@ export type PlannedJob = {
   deposit: bigint;
   maxCharge: bigint;
   createdAt: number;
+  /** The process that works on it from the first moment on, so that no other one tends it. */
+  worker: number | null;
 };
 
 export type RequesterLedger = {
@@ -120,21 +122,21 @@ export function openLedger(store: Store): RequesterLedger {
 function prepareStatements({ db }: Store) {
   const insertJob = db.prepare(`INSERT INTO jobs
     (job_id, phase, requester, signer, node, payee, job_hash, deadline, salt_index, offer, endpoint, path, model,
-     request_hash, deposit, max_charge, opened_at, created_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO NOTHING`);
+     request_hash, deposit, max_charge, opened_at, created_at, worker)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (job_id) DO NOTHING`);
   const fieldsOf = (job: Job) =>
     [job.requester, job.signer, job.node, job.payee, job.jobHash, job.deadline] as const;
   return {
     lastSaltIndex: db.prepare("SELECT max(salt_index) AS last FROM jobs"),
-    planJob({ jobId, job, terms, deposit, maxCharge, createdAt }: PlannedJob): void {
+    planJob({ jobId, job, terms, deposit, maxCharge, createdAt, worker }: PlannedJob): void {
       const { saltIndex, offerBytes, endpoint, path, model, requestHash } = terms;
       const told = [saltIndex, offerBytes, endpoint, path, model, requestHash] as const;
       const amounts = [deposit, maxCharge, null, createdAt] as const;
-      changeOne(insertJob.run(jobId, "planned", ...fieldsOf(job), ...told, ...amounts), jobId);
+      changeOne(insertJob.run(jobId, "planned", ...fieldsOf(job), ...told, ...amounts, worker), jobId);
     },
     adoptJob(jobId: Hex, job: Job, { deposit, openedAt }: { deposit: bigint; openedAt: number }): void {
       const untold = [null, null, null, null, null, null] as const;
-      insertJob.run(jobId, "ended", ...fieldsOf(job), ...untold, deposit, deposit, openedAt, openedAt);
+      insertJob.run(jobId, "ended", ...fieldsOf(job), ...untold, deposit, deposit, openedAt, openedAt, null);
     },
     setWorker: db.prepare("UPDATE jobs SET worker = ? WHERE job_id = ?"),
     noteOpening: db.prepare(

@@ -79,7 +79,8 @@ export function createJobOpener(deps: OpeningDeps): JobOpener {
         const jobId = jobIdOf(chain.domain, job);
         const terms = { saltIndex, offerBytes: bytes, endpoint, path, model: model.name, requestHash };
         const deposit = depositFor(request, model, offer, maxCharge);
-        ledger.planJob({ jobId, job, terms, deposit, maxCharge, createdAt: clock.nowSeconds() });
+        const createdAt = clock.nowSeconds();
+        ledger.planJob({ jobId, job, terms, deposit, maxCharge, createdAt, worker: process.pid });
         return ledger.findJob(jobId)!;
       });
     },

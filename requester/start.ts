@@ -44,7 +44,7 @@ export type RequesterSnapshot = {
 };
 
 export type Requester = {
-  /** Pays for one request: see `SubmitInput` and `Bill`. */
+  /** Pays for one request: see `SubmitInput` and `Bill`. Meanwhile what an earlier run left behind is tended. */
   submit(input: SubmitInput): Promise<Bill>;
   /** A job after a look at the chain. Throws `job-not-found`. */
   status(jobId: Hex): Promise<JobReport>;
@@ -54,7 +54,7 @@ export type Requester = {
   close(jobId: Hex): Promise<JobDocument>;
   /** Takes back what nobody claimed, from the deadline on. */
   refund(jobId: Hex): Promise<TransactionOutcome | "nothing-to-do">;
-  /** Brings jobs that an earlier run left behind to their end; call it after a start and now and then. */
+  /** Brings all jobs that nobody works on further towards their end. */
   tend(): Promise<JobReport[]>;
   /** Finds the wallet's open jobs on the chain when the ledger was lost, and returns them. */
   recover(): Promise<JobReport[]>;
@@ -77,11 +77,21 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
   const listeners = new Set<(event: SubmitEvent) => void>();
   const stopped = new AbortController();
 
+  const tend = (which: "all" | "left") => tendJobs({ chain, ledger, settlement, work, log, clock }, which);
+
+  function tendLeft(): void {
+    const tending = tend("left").catch((error: unknown) =>
+      log.warn({ error: String(error) }, "jobs of an earlier run stay as they are"),
+    );
+    running.add(tending);
+    void tending.finally(() => running.delete(tending));
+  }
+
   async function submit(input: SubmitInput): Promise<Bill> {
     if (stopped.signal.aborted) throw new InfernetError("interrupted", "the requester is stopping");
     const signals = [stopped.signal, input.signal].filter((signal) => signal !== undefined);
     const submission = submitRequest(
-      { chain, ledger, desk, opener, settlement, limits, seed, log, clock, work, patienceMs },
+      { chain, ledger, desk, opener, settlement, limits, seed, log, clock, work, patienceMs, tendLeft },
       {
         ...input,
         signal: AbortSignal.any(signals),
@@ -101,7 +111,7 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
     listJobs: () => ledger.listJobs().map(reportJob),
     close: (jobId) => settlement.closeAtNode(jobId),
     refund: (jobId) => settlement.refund(jobId),
-    tend: async () => (await tendJobs({ chain, ledger, settlement, work, log })).map(reportJob),
+    tend: async () => (await tend("all")).map(reportJob),
     async recover() {
       const found = await recoverJobs(chain, ledger, wallet.address);
       return found.map((jobId) => reportJob(ledger.findJob(jobId)!));

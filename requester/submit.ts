@@ -16,6 +16,8 @@ export type SubmitDeps = PaidRequestDeps & {
   opener: JobOpener;
   limits: BudgetLimits;
   work: WorkList;
+  /** Begins to bring the jobs of earlier runs to their end that nobody takes over. */
+  tendLeft(): void;
 };
 
 type Emit = (event: SubmitEvent) => void;
@@ -31,6 +33,7 @@ export async function submitRequest(deps: SubmitDeps, input: SubmitInput): Promi
   const emit: Emit = (event) => input.onEvent?.(event);
   const request = readModelRequest(input.path, input.body);
   let job = await claimLeftJob(deps, request, input);
+  deps.tendLeft();
   try {
     if (job) emit({ type: "resumed", jobId: job.jobId, signed: job.signed });
     else {

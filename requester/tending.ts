@@ -2,7 +2,9 @@
 import type { Chain } from "../chain/chain.ts";
 import type { Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
+import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/logger.ts";
+import { readBlockTime } from "./block-time.ts";
 import type { RequesterLedger } from "./ledger.ts";
 import type { LedgerJob } from "./ledger-rows.ts";
 import { FINISHED, type Settlement, UNOPENED } from "./settlement.ts";
@@ -14,13 +16,17 @@ type TendingDeps = {
   settlement: Settlement;
   work: WorkList;
   log: Log;
+  clock: Clock;
 };
 
-/** Brings every unfinished job that nobody works on further: synced, closed by its node, or refunded. Returns them. */
-export async function tendJobs(deps: TendingDeps): Promise<LedgerJob[]> {
+/**
+ * Brings unfinished jobs that nobody works on further: synced, closed by their nodes, or refunded. Returns them. `left`
+ * are those that a crash left or whose deadline is over; the others have ended, and their nodes were told so.
+ */
+export async function tendJobs(deps: TendingDeps, which: "all" | "left"): Promise<LedgerJob[]> {
   const { ledger, work, log } = deps;
   const tended: LedgerJob[] = [];
-  for (const { jobId } of ledger.unfinishedJobs()) {
+  for (const { jobId } of which === "all" ? ledger.unfinishedJobs() : await leftJobs(deps)) {
     if (!work.take(jobId)) continue;
     try {
       await tendJob(deps, jobId);
@@ -33,6 +39,13 @@ export async function tendJobs(deps: TendingDeps): Promise<LedgerJob[]> {
     tended.push(ledger.findJob(jobId)!);
   }
   return tended;
+}
+
+async function leftJobs({ chain, clock, ledger }: TendingDeps): Promise<LedgerJob[]> {
+  const unfinished = ledger.unfinishedJobs();
+  if (unfinished.length === 0) return [];
+  const now = await readBlockTime(chain, clock);
+  return unfinished.filter(({ phase, job }) => phase !== "ended" || now >= job.deadline);
 }
 
 async function tendJob({ chain, ledger, settlement }: TendingDeps, jobId: Hex): Promise<void> {

@@ -30,7 +30,7 @@ export function plannedJob({
       ...{ saltIndex, offerBytes: Uint8Array.of(1, 2, 3), endpoint: "https://127.0.0.1:1" },
       ...{ path: "/v1/chat/completions", model: "tiny", requestHash },
     },
-    ...{ deposit, maxCharge: 1n << 50n, createdAt: OPENED_AT },
+    ...{ deposit, maxCharge: 1n << 50n, createdAt: OPENED_AT, worker: null },
   };
 }
 

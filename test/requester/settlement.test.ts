@@ -90,6 +90,43 @@ describe("a job's end", function () {
     expect((await requester.tend())[0]).to.include({ jobId, phase: "refunded" });
   });
 
+  it("is brought about by the next request for a job that a crash left, without being asked", async () => {
+    const buyer = await startBuyer(world);
+    const begun = Promise.withResolvers<void>();
+    node.script = async (line) => {
+      line.say("word1 ");
+      begun.resolve();
+      return line.gone;
+    };
+    const crashed = failureOf(() => submit(buyer));
+    await begun.promise;
+    const [left] = buyer.requester.listJobs();
+    node.script = honest(20);
+    const requester = await buyer.restart();
+    await submit({ ...buyer, requester });
+    await requester.stop();
+    const phaseOf = (jobId: Hex) => requester.listJobs().find((job) => job.jobId === jobId)!.phase;
+    expect(phaseOf(left!.jobId)).to.equal("closed");
+    await Promise.all([buyer.requester.stop(), crashed]);
+  });
+
+  it("is a refund at the next request once the deadline is over, served or not, and not before", async () => {
+    const buyer = await startBuyer(world);
+    const settle = node.settle;
+    const left = await leaveOpen(buyer);
+    node.settle = settle;
+    const phaseAfter = async (request: (next: Buyer) => Promise<unknown>) => {
+      const requester = await buyer.restart();
+      await request({ ...buyer, requester });
+      await requester.stop();
+      return requester.listJobs().find(({ jobId }) => jobId === left)!.phase;
+    };
+    expect(await phaseAfter(submit)).to.equal("ended");
+    await world.local.increaseTime(3700);
+    // The node's offer is of the clock, and expired by the time of the chain.
+    expect(await phaseAfter((next) => failureOf(() => submit(next)))).to.equal("refunded");
+  });
+
   it("leaves alone the jobs that still run", async () => {
     const buyer = await startBuyer(world);
     const whole = honest(20);
