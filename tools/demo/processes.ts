@@ -24,6 +24,7 @@ export async function freePort(): Promise<number> {
 export class Processes {
   readonly #running: Running[] = [];
   readonly #baseEnv: NodeJS.ProcessEnv;
+  #isOver = false;
 
   constructor(env: NodeJS.ProcessEnv) {
     this.#baseEnv = env;
@@ -35,6 +36,7 @@ export class Processes {
     options: Options,
     stdio: "pipe" | "inherit",
   ): ChildProcess {
+    if (this.#isOver) throw new Error(`${name} is not started any more: everything was ended`);
     const [program, ...args] = command;
     const child = spawn(program!, args, {
       cwd: options.cwd,
@@ -101,8 +103,9 @@ export class Processes {
     if (running) await endChild(running);
   }
 
-  /** Ends everything, the last started first. */
+  /** Ends everything, the last started first; from now on nothing is started any more. */
   async stopAll(): Promise<void> {
+    this.#isOver = true;
     for (const running of [...this.#running].reverse()) await endChild(running);
   }
 }
