@@ -3,6 +3,7 @@ import { Command, CommanderError } from "commander";
 import packageJson from "../package.json" with { type: "json" };
 import { InfernetError } from "../protocol/errors.ts";
 import { addCommand, formatExamples, type Launch } from "./command.ts";
+import { backupCommand } from "./commands/backup.ts";
 import { closeCommand } from "./commands/job/close.ts";
 import { listCommand } from "./commands/job/list.ts";
 import { recoverCommand } from "./commands/job/recover.ts";
@@ -11,9 +12,14 @@ import { statusCommand } from "./commands/job/status.ts";
 import { submitCommand } from "./commands/job/submit.ts";
 import { modelsCommand } from "./commands/models.ts";
 import { createNodeCommand } from "./commands/node/create.ts";
+import { earningsCommand } from "./commands/node/earnings.ts";
+import { payoutCommand } from "./commands/node/payout.ts";
+import { retireCommand } from "./commands/node/retire.ts";
 import { showCommand } from "./commands/node/show.ts";
+import { updateCommand } from "./commands/node/update.ts";
 import { nodesCommand } from "./commands/nodes.ts";
 import { registerCommand } from "./commands/register.ts";
+import { restoreCommand } from "./commands/restore.ts";
 import { addressCommand } from "./commands/wallet/address.ts";
 import { balanceCommand } from "./commands/wallet/balance.ts";
 import { createCommand } from "./commands/wallet/create.ts";
@@ -71,6 +77,8 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
   addCommand(program, workerCommand, launch);
   addCommand(program, nodesCommand, launch);
   addCommand(program, modelsCommand, launch);
+  addCommand(program, backupCommand, launch);
+  addCommand(program, restoreCommand, launch);
 
   const job = program.command("job").description("Jobs: pay for an answer, and see where the money went");
   addCommand(job, submitCommand, launch);
@@ -90,6 +98,10 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
   const node = program.command("node").description("The node that sells: its entry in the Registry");
   addCommand(node, createNodeCommand, launch);
   addCommand(node, showCommand, launch);
+  addCommand(node, updateCommand, launch);
+  addCommand(node, retireCommand, launch);
+  addCommand(node, earningsCommand, launch);
+  addCommand(node, payoutCommand, launch);
   return program;
 }
 

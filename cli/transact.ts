@@ -20,3 +20,15 @@ export async function createTransact(context: Context, identity: Identity): Prom
     return sent;
   };
 }
+
+/** Sends a plan of calls in its order. */
+export async function sendAll(
+  context: Context,
+  identity: Identity,
+  plan: readonly Call[],
+): Promise<SentTransaction[]> {
+  const transact = await createTransact(context, identity);
+  const transactions: SentTransaction[] = [];
+  for (const call of plan) transactions.push(await transact(call));
+  return transactions;
+}

@@ -58,7 +58,8 @@ export async function createPrivateFile(
   }
 }
 
-function explainWriteError(cause: unknown, path: string): unknown {
+/** What the system says about a file that cannot be written becomes `bad-config`; anything else stays as it is. */
+export function explainWriteError(cause: unknown, path: string): unknown {
   const { code, syscall } = cause as NodeJS.ErrnoException;
   if (code === "EEXIST" && syscall === "link") {
     return new InfernetError("bad-config", `${path} exists and is not overwritten`, {

@@ -1,4 +1,5 @@
 // Owns the lock that keeps a second process out of a store, and that the system lets go when its holder dies.
+import { existsSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { InfernetError } from "../protocol/errors.ts";
 import { touchPrivateFile } from "./private-file.ts";
@@ -7,7 +8,8 @@ import { touchPrivateFile } from "./private-file.ts";
  * Takes the lock or throws `store-locked`; returns what lets it go. It is an empty SQLite file of its own, so that
  * `infernet backup` can still read the store beside the process that holds it.
  */
-export function lockFile(lockPath: string, storePath: string): () => void {
+export function lockFile(storePath: string): () => void {
+  const lockPath = lockPathOf(storePath);
   touchPrivateFile(lockPath);
   const lock = new DatabaseSync(lockPath, { timeout: 0 });
   try {
@@ -22,4 +24,23 @@ export function lockFile(lockPath: string, storePath: string): () => void {
   return () => {
     if (lock.isOpen) lock.close();
   };
+}
+
+/** Whether a process holds a store's lock now. */
+export function isStoreLocked(storePath: string): boolean {
+  const lockPath = lockPathOf(storePath);
+  if (!existsSync(lockPath)) return false;
+  const lock = new DatabaseSync(lockPath, { timeout: 0, readOnly: true });
+  try {
+    lock.prepare("SELECT count(*) FROM sqlite_master").get();
+    return false;
+  } catch {
+    return true;
+  } finally {
+    lock.close();
+  }
+}
+
+function lockPathOf(storePath: string): string {
+  return `${storePath}.lock`;
 }

@@ -24,6 +24,8 @@ export type Store = {
 type QueuedWork = { work: () => void; resolve: () => void; reject: (error: unknown) => void };
 
 const BUSY_TIMEOUT_MS = 5_000;
+/** A copy in one step is of one moment; in several it would begin anew whenever another process commits. */
+const ALL_PAGES = 2 ** 31 - 1;
 const NEWEST_BROKEN_SQLITE = [3, 51, 2];
 
 /** SQLite up to 3.51.2 can lose commits when a WAL is reset while another connection reads. */
@@ -48,7 +50,7 @@ export function openStore(
   refuseBrokenSqlite(process.versions.sqlite ?? "0");
   const file = resolve(path);
   createStoreFile(file);
-  const release = options.exclusive ? lockFile(`${file}.lock`, file) : () => {};
+  const release = options.exclusive ? lockFile(file) : () => {};
   try {
     const db = openDatabase(file);
     try {
@@ -62,6 +64,39 @@ export function openStore(
     release();
     throw explainSqliteError(error, file);
   }
+}
+
+/**
+ * Opens an existing store to read it beside the process that writes it: nothing is created, locked or migrated, and a
+ * write throws. With `migrations` only a store of exactly that schema. `store-unusable`.
+ */
+export function openStoreToRead(path: string, migrations?: readonly string[]): Store {
+  refuseBrokenSqlite(process.versions.sqlite ?? "0");
+  const file = resolve(path);
+  try {
+    const db = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS, readOnly: true });
+    try {
+      const version = schemaVersion(db);
+      if (migrations && version > migrations.length) throw tooNew(file, version, migrations.length);
+      if (migrations && version < migrations.length) {
+        throw new InfernetError("store-unusable", `${file} was last used by an older version of Infernet`, {
+          hint: "Start its worker once with this version, which brings the file up to date.",
+        });
+      }
+      return createStore(db, file, () => {});
+    } catch (error) {
+      db.close();
+      throw error;
+    }
+  } catch (error) {
+    throw explainSqliteError(error, file);
+  }
+}
+
+/** What SQLite finds wrong with a store's file; empty when it is sound. */
+export function findStoreDamage({ db }: Pick<Store, "db">): string[] {
+  const rows = db.prepare("PRAGMA quick_check(5)").all() as { quick_check: string }[];
+  return rows.map(({ quick_check }) => quick_check).filter((finding) => finding !== "ok");
 }
 
 function createStore(db: DatabaseSync, file: string, release: () => void): Store {
@@ -124,7 +159,7 @@ function createStore(db: DatabaseSync, file: string, release: () => void): Store
     async backupTo(path) {
       flush();
       const copy = resolve(path);
-      await createPrivateFile(copy, (draft) => backup(db, draft)).catch((error) => {
+      await createPrivateFile(copy, (draft) => backup(db, draft, { rate: ALL_PAGES })).catch((error) => {
         throw explainSqliteError(error, copy);
       });
     },
@@ -167,18 +202,12 @@ function openDatabase(file: string): DatabaseSync {
 }
 
 function migrate(db: DatabaseSync, file: string, migrations: readonly string[]): void {
-  const version = () => Number(db.prepare("PRAGMA user_version").get()?.user_version);
-  if (version() === migrations.length) return;
+  if (schemaVersion(db) === migrations.length) return;
   db.exec("BEGIN IMMEDIATE");
   try {
     // Read again behind the write lock: another process may have migrated meanwhile.
-    const from = version();
-    if (from > migrations.length) {
-      throw new InfernetError("store-unusable", `${file} was written by a newer version of Infernet`, {
-        hint: "Update Infernet, or choose another home folder.",
-        data: { schema: from, known: migrations.length },
-      });
-    }
+    const from = schemaVersion(db);
+    if (from > migrations.length) throw tooNew(file, from, migrations.length);
     for (const migration of migrations.slice(from)) db.exec(migration);
     db.exec(`PRAGMA user_version = ${migrations.length}`);
     db.exec("COMMIT");
@@ -186,6 +215,17 @@ function migrate(db: DatabaseSync, file: string, migrations: readonly string[]):
     if (db.isTransaction) db.exec("ROLLBACK");
     throw error;
   }
+}
+
+function schemaVersion(db: DatabaseSync): number {
+  return Number(db.prepare("PRAGMA user_version").get()?.user_version);
+}
+
+function tooNew(file: string, schema: number, known: number): InfernetError {
+  return new InfernetError("store-unusable", `${file} was written by a newer version of Infernet`, {
+    hint: "Update Infernet, or choose another home folder.",
+    data: { schema, known },
+  });
 }
 
 const SQLITE_REASONS: Readonly<Record<number, { reason: string; hint: string }>> = {

@@ -1,17 +1,17 @@
 // Owns `infernet register`: puts this machine's node into the Registry, or changes what stands there.
 import { Option } from "commander";
 import type { NodeListing } from "../../chain/chain.ts";
-import { type Address, ZERO_WORD } from "../../protocol/bytes.ts";
-import { InfernetError } from "../../protocol/errors.ts";
+import type { Address } from "../../protocol/bytes.ts";
 import type { ListedModel } from "../../protocol/offer.ts";
 import type { UpstreamModel } from "../../provider/upstreams/upstream.ts";
 import type { CommandSpec } from "../command.ts";
 import type { Context } from "../context.ts";
-import { findAddress, type Identity, unlockOrCreateNode } from "../identity.ts";
+import { findAddress, unlockOrCreateNode } from "../identity.ts";
 import { describeListing, type ListedNode, renderListing } from "../listing.ts";
 import { planRegistration, type Registration, readEndpoint } from "../registration.ts";
-import { createTransact, type SentTransaction } from "../transact.ts";
-import { openUpstreamOf, pickModels, UPSTREAM_OPTIONS, type UpstreamFlags } from "../upstream-flags.ts";
+import { listedModels, NO_CHECK_OPTION, upstreamModels, withDigests } from "../sold-models.ts";
+import { type SentTransaction, sendAll } from "../transact.ts";
+import { UPSTREAM_OPTIONS, type UpstreamFlags } from "../upstream-flags.ts";
 import { collectPricedModel, type PricedModel, parseAddress, parsePrice } from "../values.ts";
 
 type Options = UpstreamFlags & { payee?: Address; endpoint?: string; model?: PricedModel[]; check: boolean };
@@ -30,7 +30,7 @@ export const registerCommand: CommandSpec<Options, Result> = {
       "--model <NAME=IN:OUT>",
       "a model and its highest prices in USDC per million tokens; repeat for more",
     ).argParser(collectPricedModel),
-    new Option("--no-check", "list models without asking the upstream whether it has them"),
+    NO_CHECK_OPTION,
     ...UPSTREAM_OPTIONS,
   ],
   examples: [
@@ -57,17 +57,6 @@ export const registerCommand: CommandSpec<Options, Result> = {
     return `${renderListing(result, style)}\n${done} Next: infernet worker`;
   },
 };
-
-async function sendAll(
-  context: Context,
-  node: Identity,
-  plan: ReturnType<typeof planRegistration>,
-): Promise<SentTransaction[]> {
-  const transact = await createTransact(context, node);
-  const transactions: SentTransaction[] = [];
-  for (const call of plan) transactions.push(await transact(call));
-  return transactions;
-}
 
 /** What the flags say, else what stands in the Registry, else what a person answers. */
 async function decideRegistration(
@@ -109,25 +98,10 @@ async function decideModels(
   options: Options,
   existing: NodeListing | undefined,
 ): Promise<ListedModel[]> {
-  const given = options.model;
-  if (given && !options.check) return given.map((model) => ({ ...model, digest: ZERO_WORD }));
-  if (!given && existing) return existing.models;
-  const models = await listUpstreamModels(context, options);
-  const priced = given ?? (await askModels(context, models));
-  const digests = pickModels(
-    models,
-    priced.map((model) => model.name),
-  );
-  return priced.map((model, index) => ({ ...model, digest: digests[index]!.digest }));
-}
-
-async function listUpstreamModels(context: Context, options: Options): Promise<UpstreamModel[]> {
-  const upstream = await openUpstreamOf(context, options);
-  const models = await upstream.listModels();
-  if (models.length > 0) return models;
-  throw new InfernetError("model-not-found", `the upstream (${upstream.kind}) has no model`, {
-    hint: "Give it one first, for example: ollama pull llama3.2:1b.",
-  });
+  if (options.model) return listedModels(context, options, options.model);
+  if (existing) return existing.models;
+  const models = await upstreamModels(context, options);
+  return withDigests(await askModels(context, models), models);
 }
 
 async function askModels(context: Context, models: readonly UpstreamModel[]): Promise<PricedModel[]> {

@@ -2,12 +2,12 @@
 import { once } from "node:events";
 import { Option } from "commander";
 import type { NodeListing } from "../../chain/chain.ts";
-import { InfernetError } from "../../protocol/errors.ts";
 import type { Provider } from "../../provider/start.ts";
 import type { CommandSpec } from "../command.ts";
 import { type Context, LOCAL_CHAIN_ID } from "../context.ts";
 import { describeFields } from "../event-form.ts";
 import { type Identity, unlockOrCreateNode } from "../identity.ts";
+import { needListing } from "../own-node.ts";
 import { openUpstreamOf, UPSTREAM_OPTIONS, type UpstreamFlags } from "../upstream-flags.ts";
 import { collectPricedModel, integerBetween, parseAmount } from "../values.ts";
 import { renderProviderEvent } from "../worker-events.ts";
@@ -107,16 +107,11 @@ async function startWorker(context: Context, options: Options, node: Identity): 
 }
 
 async function registeredListing(context: Context, node: Identity): Promise<NodeListing> {
-  const listing = await (await context.chain()).getNode(node.address);
-  if (!listing) {
-    throw new InfernetError("not-registered", `the Registry does not list this node, ${node.address}`, {
-      hint: "List it first: infernet register.",
-    });
-  }
+  const listing = await needListing(context, node.address);
   if (!listing.active) {
     context.output.progress(
       { event: "inactive", node: node.address },
-      "The node is switched off in the Registry: only old jobs are served. Switch it on: infernet register",
+      "The node is switched off in the Registry: only old jobs are served. Switch it on: infernet node retire --undo",
     );
   }
   return listing;

@@ -1,10 +1,9 @@
 // Owns `infernet node show`: one node's entry in the Registry.
 import { Argument } from "commander";
 import type { Address } from "../../../protocol/bytes.ts";
-import { InfernetError } from "../../../protocol/errors.ts";
 import type { CommandSpec } from "../../command.ts";
-import { findAddress, keyPathOf } from "../../identity.ts";
 import { describeListing, type ListedNode, renderListing } from "../../listing.ts";
+import { needListing, ownNodeAddress } from "../../own-node.ts";
 import { parseAddress } from "../../values.ts";
 
 type Options = { address?: Address };
@@ -15,21 +14,8 @@ export const showCommand: CommandSpec<Options, ListedNode> = {
   arguments: [new Argument("[address]", "the node (default: this machine's)").argParser(parseAddress)],
   examples: ["node show", "node show 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 --json"],
   async run(context, options) {
-    const address = options.address ?? (await findAddress(context, "node"));
-    if (!address) {
-      throw new InfernetError(
-        "wallet-missing",
-        `there is no node key at ${await keyPathOf(context, "node")}`,
-        {
-          hint: "Make one: infernet register.",
-        },
-      );
-    }
-    const listing = await (await context.chain()).getNode(address);
-    if (listing) return describeListing(listing);
-    throw new InfernetError("not-registered", `the Registry does not list ${address}`, {
-      hint: "List this machine's node: infernet register.",
-    });
+    const address = options.address ?? (await ownNodeAddress(context));
+    return describeListing(await needListing(context, address));
   },
   render: renderListing,
 };
