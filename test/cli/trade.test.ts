@@ -3,30 +3,13 @@ import { once } from "node:events";
 import { rm } from "node:fs/promises";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { expect } from "chai";
 import { type CommandLine, createCommandLine } from "../support/command-line.ts";
 import { type LocalChain, startLocalChain } from "../support/local-chain.ts";
 import { tinyModelFile } from "../support/tiny-model.ts";
-
-type Line = { event: string } & Record<string, unknown>;
+import { workerEvents } from "../support/worker-events.ts";
 
 const MODEL = ["--model-file", tinyModelFile(), "--model-name", "tiny", "--threads", "1"];
-
-/** The events of a running worker, in order. */
-function eventsOf(worker: ChildProcess) {
-  const lines = createInterface({ input: worker.stdout! })[Symbol.asyncIterator]();
-  return {
-    async until(name: string): Promise<Line> {
-      for (;;) {
-        const { done, value } = await lines.next();
-        if (done) throw new Error(`the worker ended before "${name}"`);
-        const line = JSON.parse(value) as Line;
-        if (line.event === name) return line;
-      }
-    },
-  };
-}
 
 describe("infernet worker and job, on a real chain with a real model", function () {
   this.timeout(30_000);
@@ -35,7 +18,7 @@ describe("infernet worker and job, on a real chain with a real model", function 
   let seller: CommandLine;
   let buyer: CommandLine;
   let worker: ChildProcess;
-  let events: ReturnType<typeof eventsOf>;
+  let events: ReturnType<typeof workerEvents>;
   let port = 0;
   let squatter: Server;
 
@@ -83,7 +66,7 @@ describe("infernet worker and job, on a real chain with a real model", function 
     await once(squatter, "close");
     worker = seller.start(["worker", "--json", "--log-level", "error", ...MODEL]);
     worker.stderr!.pipe(process.stderr);
-    events = eventsOf(worker);
+    events = workerEvents(worker);
     const live = await events.until("live");
     expect(live.models).to.deep.equal(["tiny"]);
     expect(live.url).to.equal(`https://127.0.0.1:${port}`);
@@ -186,7 +169,7 @@ describe("infernet worker and job, on a real chain with a real model", function 
 
   it("a job whose node died is refunded from its deadline on, not before, even when the ledger was lost", async () => {
     worker = seller.start(["worker", "--json", "--log-level", "error", ...MODEL]);
-    events = eventsOf(worker);
+    events = workerEvents(worker);
     await events.until("live");
     const child = buyer.start(submit("--prompt", "Tell me all", "--max-tokens", "900", "--deadline", "30m"));
     child.stderr!.resume();
