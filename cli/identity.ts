@@ -71,9 +71,12 @@ export async function createIdentity(context: Context, role: Role): Promise<Iden
   return identity;
 }
 
-/** Unlocks the node key, or makes it: a node needs one and nobody has to choose it. */
-export async function unlockOrCreateNode(context: Context): Promise<Identity> {
-  return (await findAddress(context, "node")) ? unlock(context, "node") : createIdentity(context, "node");
+/** Unlocks a role's key, or makes it: who needs one for the first time has to know of no other command. */
+export async function unlockOrCreate(context: Context, role: Role): Promise<Identity> {
+  if (await findAddress(context, role)) return unlock(context, role);
+  const identity = await createIdentity(context, role);
+  context.output.hint(`Keep a copy of ${await keyPathOf(context, role)} and its passphrase.`);
+  return identity;
 }
 
 async function identityOf(privateKey: Hex): Promise<Identity> {

@@ -11,6 +11,7 @@ export type ProgressEvent = { event: string } & Record<string, unknown>;
 
 export type Output = {
   readonly json: boolean;
+  readonly quiet: boolean;
   readonly style: Style;
   /** A command's result: `human` to a person, one JSON document to a program. */
   result(value: object, human: (style: Style) => string): void;
@@ -39,6 +40,7 @@ export function createOutput(options: OutputOptions): Output {
   const toStderr = (text: string) => void stderr.write(text.endsWith("\n") ? text : `${text}\n`);
   return {
     json,
+    quiet,
     style,
     result(value, human) {
       const text = json ? formatJson(value) : human(style);

@@ -24,6 +24,7 @@ import { addressCommand } from "./commands/wallet/address.ts";
 import { balanceCommand } from "./commands/wallet/balance.ts";
 import { createCommand } from "./commands/wallet/create.ts";
 import { depositCommand } from "./commands/wallet/deposit.ts";
+import { fundCommand } from "./commands/wallet/fund.ts";
 import { withdrawCommand } from "./commands/wallet/withdraw.ts";
 import { workerCommand } from "./commands/worker.ts";
 import { createContext } from "./context.ts";
@@ -92,6 +93,7 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
   addCommand(wallet, createCommand, launch);
   addCommand(wallet, addressCommand, launch);
   addCommand(wallet, balanceCommand, launch);
+  addCommand(wallet, fundCommand, launch);
   addCommand(wallet, depositCommand, launch);
   addCommand(wallet, withdrawCommand, launch);
 

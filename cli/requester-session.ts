@@ -1,16 +1,22 @@
 // Owns how job commands open the requester: its ledger, its budget, and the wallet only where money is to move.
-import type { Hex } from "../protocol/bytes.ts";
+import type { Address, Hex } from "../protocol/bytes.ts";
 import type { Requester, RequesterDeps } from "../requester/start.ts";
 import type { Context } from "./context.ts";
-import { unlock, walletAddress } from "./identity.ts";
+import { type Identity, unlock, unlockOrCreate, walletAddress } from "./identity.ts";
 
 /** The requester with the wallet unlocked: it may open jobs and sign. */
 export async function openRequester(context: Context): Promise<Requester> {
   // What would fail anyway fails before anybody types a passphrase.
   await walletAddress(context);
   await context.chain();
-  const { signer, deriveSecret } = await unlock(context, "wallet");
-  return start(context, signer, deriveSecret("requester"));
+  return startFor(context, await unlock(context, "wallet"));
+}
+
+/** The same for who may be here for the first time: makes the wallet where there is none. */
+export async function openNewRequester(context: Context): Promise<{ requester: Requester; wallet: Address }> {
+  await context.chain();
+  const identity = await unlockOrCreate(context, "wallet");
+  return { requester: await startFor(context, identity), wallet: identity.address };
 }
 
 /** The requester for looking only, which needs no passphrase. */
@@ -21,6 +27,10 @@ export async function openRequesterToLook(context: Context): Promise<Requester> 
   };
   const { ZERO_WORD } = await import("../protocol/bytes.ts");
   return start(context, { address, signDigest }, ZERO_WORD);
+}
+
+function startFor(context: Context, { signer, deriveSecret }: Identity): Promise<Requester> {
+  return start(context, signer, deriveSecret("requester"));
 }
 
 async function start(context: Context, wallet: RequesterDeps["wallet"], seed: Hex): Promise<Requester> {

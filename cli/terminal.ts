@@ -11,6 +11,8 @@ export type Terminal = {
   canAsk: boolean;
   /** True when a person reads standard output. */
   isRead: boolean;
+  /** True when a person reads standard error. */
+  isWatched: boolean;
 };
 
 export function processTerminal(): Terminal {
@@ -22,6 +24,7 @@ export function processTerminal(): Terminal {
     env,
     canAsk: stdin.isTTY === true && stderr.isTTY === true,
     isRead: stdout.isTTY === true,
+    isWatched: stderr.isTTY === true,
   };
 }
 

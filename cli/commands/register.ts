@@ -6,7 +6,7 @@ import type { ListedModel } from "../../protocol/offer.ts";
 import type { UpstreamModel } from "../../provider/upstreams/upstream.ts";
 import type { CommandSpec } from "../command.ts";
 import type { Context } from "../context.ts";
-import { findAddress, unlockOrCreateNode } from "../identity.ts";
+import { findAddress, unlockOrCreate } from "../identity.ts";
 import { describeListing, type ListedNode, renderListing } from "../listing.ts";
 import { planRegistration, type Registration, readEndpoint } from "../registration.ts";
 import { listedModels, NO_CHECK_OPTION, upstreamModels, withDigests } from "../sold-models.ts";
@@ -39,7 +39,7 @@ export const registerCommand: CommandSpec<Options, Result> = {
   ],
   async run(context, options) {
     const chain = await context.chain();
-    const node = await unlockOrCreateNode(context);
+    const node = await unlockOrCreate(context, "node");
     const existing = await chain.getNode(node.address);
     const wanted = await decideRegistration(context, options, existing);
     const plan = planRegistration(chain.calls, existing, wanted);

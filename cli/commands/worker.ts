@@ -6,7 +6,7 @@ import type { Provider } from "../../provider/start.ts";
 import type { CommandSpec } from "../command.ts";
 import { type Context, LOCAL_CHAIN_ID } from "../context.ts";
 import { describeFields } from "../event-form.ts";
-import { type Identity, unlockOrCreateNode } from "../identity.ts";
+import { type Identity, unlockOrCreate } from "../identity.ts";
 import { needListing } from "../own-node.ts";
 import { openUpstreamOf, UPSTREAM_OPTIONS, type UpstreamFlags } from "../upstream-flags.ts";
 import { collectPricedModel, integerBetween, parseAmount } from "../values.ts";
@@ -53,7 +53,7 @@ export const workerCommand: CommandSpec<Options, undefined> = {
   examples: ["worker", "worker --upstream ollama --price llama3.2:1b=0.04:0.15 --settle worth"],
   async run(context, options) {
     await context.chain();
-    const node = await unlockOrCreateNode(context);
+    const node = await unlockOrCreate(context, "node");
     const provider = await startWorker(context, options, node);
     context.endItself();
     try {

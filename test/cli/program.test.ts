@@ -21,6 +21,7 @@ const COMMANDS = [
   ["wallet", "create"],
   ["wallet", "address"],
   ["wallet", "balance"],
+  ["wallet", "fund"],
   ["wallet", "deposit"],
   ["wallet", "withdraw"],
 ];
@@ -145,9 +146,10 @@ describe("the command line, as a process without a terminal", function () {
     }
   });
 
-  it("asks for a wallet before anything else when a job is submitted without one", async () => {
-    const { exitCode, stderr } = await user.run(["job", "submit", "--model", "m", "--prompt", "hello"]);
-    expect(exitCode).to.equal(8);
-    expect(stderr).to.contain("infernet wallet create");
+  it("makes no wallet for a job that no chain could take", async () => {
+    const env = { INFERNET_RPC_URL: "http://127.0.0.1:9" };
+    const { exitCode } = await user.run(["job", "submit", "--model", "m", "--prompt", "hello"], { env });
+    expect(exitCode).to.equal(7);
+    expect(await readdir(user.home)).to.deep.equal([]);
   });
 });

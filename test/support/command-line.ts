@@ -6,6 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { LocalChain } from "./local-chain.ts";
+import { startInTerminal, type TerminalSession } from "./terminal.ts";
 
 const BUNDLE = resolve(import.meta.dirname, "../../dist/infernet.js");
 
@@ -19,6 +20,9 @@ export type CommandLine = {
   run(args: readonly string[], options?: RunOptions): Promise<Ended>;
   /** Starts a command that the caller ends. */
   start(args: readonly string[], options?: RunOptions): ChildProcess;
+  /** Starts a command in a terminal, where a person is. */
+  startInTerminal(args: readonly string[], options?: Pick<RunOptions, "env">): TerminalSession;
+  /** Ends what still runs, and takes the home folder away. */
   remove(): Promise<void>;
 };
 
@@ -32,12 +36,14 @@ export async function createCommandLine(chain?: LocalChain): Promise<CommandLine
     settings.INFERNET_REGISTRY = chain.deployment.registry;
     settings.INFERNET_ESCROW = chain.deployment.escrow;
   }
+  const started: ChildProcess[] = [];
   const start = (args: readonly string[], { env = {}, stdin, cwd = home }: RunOptions = {}) => {
     const child = spawn(process.execPath, [BUNDLE, ...args], {
       cwd,
       env: { PATH: process.env.PATH, ...settings, ...env },
       stdio: ["pipe", "pipe", "pipe"],
     });
+    started.push(child);
     child.stdin.on("error", () => {}); // A command that needs no input may end before it is written.
     if (stdin !== null) child.stdin.end(stdin ?? "");
     return child;
@@ -45,13 +51,21 @@ export async function createCommandLine(chain?: LocalChain): Promise<CommandLine
   return {
     home,
     start,
+    startInTerminal: (args, { env = {} } = {}) =>
+      startInTerminal([process.execPath, BUNDLE, ...args], {
+        cwd: home,
+        env: { PATH: process.env.PATH, ...settings, ...env },
+      }),
     async run(args, options) {
       const child = start(args, options);
       const [stdout, stderr] = [collect(child.stdout!), collect(child.stderr!)];
       const [exitCode] = (await once(child, "close")) as [number | null];
       return { exitCode, stdout: stdout(), stderr: stderr() };
     },
-    remove: () => rm(home, { recursive: true, force: true }),
+    async remove() {
+      for (const child of started) child.kill("SIGKILL");
+      await rm(home, { recursive: true, force: true });
+    },
   };
 }
 

@@ -9,21 +9,23 @@ import { createAnswerWriter } from "../../answer.ts";
 import type { CommandSpec } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { describeFields } from "../../event-form.ts";
+import { type FundingFlags, WAIT_FUNDS_OPTION, whenFunded } from "../../funding.ts";
 import { type PromptFlags, readPrompt } from "../../prompt-input.ts";
-import { openRequester } from "../../requester-session.ts";
+import { openNewRequester } from "../../requester-session.ts";
 import { decimalBetween, integerBetween, parseAddress, parseAmount, parseDuration } from "../../values.ts";
 
-type Options = PromptFlags & {
-  model: string;
-  system?: string;
-  maxTokens?: number;
-  temperature?: number;
-  seed?: number;
-  node?: Address;
-  maxUsdc?: bigint;
-  deadline?: number;
-  wait?: number | true;
-};
+type Options = PromptFlags &
+  FundingFlags & {
+    model: string;
+    system?: string;
+    maxTokens?: number;
+    temperature?: number;
+    seed?: number;
+    node?: Address;
+    maxUsdc?: bigint;
+    deadline?: number;
+    wait?: number | true;
+  };
 
 /** How long `--wait` waits for the settlement when it names no time. */
 const DEFAULT_WAIT_SECONDS = 120;
@@ -52,15 +54,19 @@ export const submitCommand: CommandSpec<Options, undefined> = {
       "life of the job, like 1h: what is unclaimed then comes back",
     ).argParser(parseDuration),
     new Option("--wait [duration]", "wait for the settlement on the chain, like 2m").argParser(parseDuration),
+    WAIT_FUNDS_OPTION,
   ],
   examples: [
     'job submit --model llama3.2:1b --prompt "Why is the sky blue?" --max-usdc 0.01',
     "job submit --model llama3.2:1b --file notes.txt --max-tokens 200 --json",
+    'job submit --model llama3.2:1b --prompt "Hello" --wait-funds 30m',
   ],
   async run(context, options) {
     const body = requestBodyOf(options, await readPrompt(context, options));
-    const requester = await openRequester(context);
-    const bill = await streamAnswer(context, requester, { ...options, body });
+    const { requester, wallet: owner } = await openNewRequester(context);
+    const bill = await whenFunded(context, { ...options, owner }, () =>
+      streamAnswer(context, requester, { ...options, body }),
+    );
     if (context.output.json) context.output.result(describeFields(bill), () => "");
     else context.output.hint(renderBill(bill));
     return undefined;
