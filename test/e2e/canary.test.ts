@@ -6,6 +6,7 @@ import { jobSalt } from "../../requester/budget.ts";
 import { homePaths } from "../../runtime/home.ts";
 import { loadKey } from "../../runtime/signers/keystore.ts";
 import { deriveSecret } from "../../runtime/signers/secp256k1.ts";
+import { PASSPHRASE } from "../support/command-line.ts";
 import { type Market, MODEL, openMarket } from "../support/market.ts";
 import { type ScriptedOpenAiServer, startScriptedOpenAiServer } from "../support/scripted-openai-server.ts";
 import { readBook } from "../support/seller-book.ts";
@@ -14,7 +15,6 @@ const PROMPT = "canary-prompt-7f3a";
 const SYSTEM = "canary-system-51bc";
 const ANSWER = ["canary", "-answer", "-c0de"];
 const API_KEY = "canary-api-key-99d1";
-const PASSPHRASE = "correct horse";
 const DEBUG = ["--log-level", "debug"];
 
 describe("what is logged at the most talkative level", function () {

@@ -35,8 +35,8 @@ describe("a worker that is killed in mid-stream", function () {
       jobs: [{ jobId }],
     } = await market.buyerJson("job", "list"));
     atTheCrash = bookedRequests(market.seller.home, jobId)[0]!;
-    buyer.child.kill("SIGCONT");
     restarted = await market.startWorker("--log-level", "error");
+    buyer.child.kill("SIGCONT");
     ended = await buyer.ended;
     await restarted.event("settled", jobId);
   });

@@ -10,6 +10,9 @@ import { startInTerminal, type TerminalSession } from "./terminal.ts";
 
 const BUNDLE = resolve(import.meta.dirname, "../../dist/infernet.js");
 
+/** The passphrase of every key file of such a user. */
+export const PASSPHRASE = "correct horse";
+
 export type Ended = { exitCode: number | null; stdout: string; stderr: string };
 /** `stdin` null leaves standard input open for the caller to write; otherwise it holds this text, or nothing. */
 export type RunOptions = { env?: Record<string, string>; stdin?: string | null; cwd?: string };
@@ -30,7 +33,7 @@ export type CommandLine = {
 export async function createCommandLine(chain?: LocalChain): Promise<CommandLine> {
   if (!existsSync(BUNDLE)) throw new Error(`${BUNDLE} is missing: npm run build`);
   const home = await mkdtemp(join(tmpdir(), "infernet-home-"));
-  const settings: Record<string, string> = { INFERNET_HOME: home, INFERNET_PASSPHRASE: "correct horse" };
+  const settings: Record<string, string> = { INFERNET_HOME: home, INFERNET_PASSPHRASE: PASSPHRASE };
   if (chain) {
     settings.INFERNET_RPC_URL = chain.rpcUrl;
     settings.INFERNET_REGISTRY = chain.deployment.registry;

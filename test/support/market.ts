@@ -3,8 +3,11 @@ import { randomBytes } from "node:crypto";
 import { type Chain, openChain } from "../../chain/chain.ts";
 import { type Address, type Hex, toHex } from "../../protocol/bytes.ts";
 import { parseUsdc } from "../../protocol/price.ts";
+import { homePaths } from "../../runtime/home.ts";
+import { saveKey } from "../../runtime/signers/keystore.ts";
+import { addressOf, generatePrivateKey } from "../../runtime/signers/secp256k1.ts";
 import { freePort } from "../../tools/demo/processes.ts";
-import { type CommandLine, createCommandLine, type Ended } from "./command-line.ts";
+import { type CommandLine, createCommandLine, type Ended, PASSPHRASE } from "./command-line.ts";
 import { type LocalChain, startLocalChain } from "./local-chain.ts";
 import { tinyModelFile } from "./tiny-model.ts";
 import { jsonLines, type WatchedProcess, watchProcess } from "./watched-process.ts";
@@ -42,7 +45,12 @@ export type Worker = WatchedProcess & {
 export async function openMarket(options: MarketOptions = {}) {
   const { upstream = EMBEDDED, workerPort, sellerEnv = {} } = options;
   const chain = await startLocalChain();
-  const [seller, buyer] = await Promise.all([createCommandLine(chain), createCommandLine(chain)]);
+  const [seller, buyer] = await Promise.all([createCommandLine(chain), createCommandLine(chain)]).catch(
+    async (error: unknown) => {
+      await chain.stop();
+      throw error;
+    },
+  );
   const started: WatchedProcess[] = [];
   let view: Chain | undefined;
 
@@ -64,14 +72,14 @@ export async function openMarket(options: MarketOptions = {}) {
     const payee = toHex(randomBytes(20));
     const endpoint = `https://127.0.0.1:${await freePort()}`;
     const [requester, node] = await Promise.all([
-      createAccount(chain, buyer, "wallet"),
-      createAccount(chain, seller, "node"),
+      createAccount(chain, homePaths(buyer.home).walletKey),
+      createAccount(chain, homePaths(seller.home).nodeKey),
     ]);
     await chain.mintUsdc(requester, ALLOWANCE);
     const listing = ["--payee", payee, "--endpoint", endpoint, "--model", `${MODEL}=${PRICES}`];
     await runJson(seller, ["register", ...listing, ...upstream], sellerEnv);
     return {
-      ...{ chain, view, seller, buyer, requester, node, payee, endpoint, start, close },
+      ...{ chain, view, seller, buyer, requester, node, payee, endpoint, close },
       holdings: () => holdingsOf(view!, requester, payee),
 
       /** Starts the node's worker and resolves when it is live. */
@@ -106,8 +114,11 @@ export function baseUnits(usdc: unknown): bigint {
   return parseUsdc(String(usdc));
 }
 
-async function createAccount(chain: LocalChain, who: CommandLine, role: "wallet" | "node"): Promise<Address> {
-  const { address } = (await runJson(who, [role, "create"])) as { address: Address };
+/** A key file as `wallet create` and `node create` make it, but cheap to open: commands open it many times. */
+async function createAccount(chain: LocalChain, keyPath: string): Promise<Address> {
+  const privateKey = generatePrivateKey();
+  await saveKey(keyPath, privateKey, PASSPHRASE, { scryptN: 1024 });
+  const address = addressOf(privateKey);
   await chain.fundNative(address, ETHER);
   return address;
 }
