@@ -2,6 +2,7 @@
 pragma solidity 0.8.33;
 
 import {IERC1271} from "@openzeppelin/contracts/interfaces/IERC1271.sol";
+import {LowLevelCall} from "@openzeppelin/contracts/utils/LowLevelCall.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
 /// @title TestWallet
@@ -11,6 +12,12 @@ contract TestWallet is IERC1271 {
 
     constructor(address owner_) {
         owner = owner_;
+    }
+
+    /// @notice Calls `to` with `data` in the wallet's own name; reverts as the callee does.
+    function execute(address to, bytes calldata data) external {
+        (bool ok, bytes memory result) = to.call(data);
+        if (!ok) LowLevelCall.bubbleRevert(result);
     }
 
     /// @inheritdoc IERC1271

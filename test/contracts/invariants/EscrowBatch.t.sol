@@ -15,6 +15,7 @@ contract EscrowBatchTest {
     TestUSDC internal token;
     Escrow internal batched;
     Escrow internal single;
+    uint256 internal rounds;
 
     function setUp() public {
         VM.warp(1_800_000_000);
@@ -30,6 +31,7 @@ contract EscrowBatchTest {
         uint256 order,
         bool closing
     ) external {
+        ++rounds;
         IEscrow.Item[] memory items = new IEscrow.Item[](JOBS);
         for (uint256 i; i < JOBS; ++i) {
             items[i] = openBoth(i, within(deposits[i], 1, 1e12), amounts[i], faults[i]);
@@ -68,7 +70,12 @@ contract EscrowBatchTest {
         address requester = address(uint160(0xC0 + (i % 2)));
         address payee = address(uint160(0xA0 + (i % 3)));
         item.job = IEscrow.Job(
-            requester, VM.addr(SIGNER_KEY), NODE, payee, bytes32(i), uint40(block.timestamp + 1 days)
+            requester,
+            VM.addr(SIGNER_KEY),
+            NODE,
+            payee,
+            keccak256(abi.encode(rounds, i)),
+            uint40(block.timestamp + 1 days)
         );
         item.receipt.amount = uint96(within(claimSeed, 0, amount * 2));
         item.amount = item.receipt.amount;

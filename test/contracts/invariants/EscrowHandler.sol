@@ -31,7 +31,7 @@ contract EscrowHandler is EscrowModel {
         amount = within(amount, 1, 1e12);
         address owner = requester(who);
         token.mint(owner, amount);
-        bytes memory signature = signAuthorization(requesterKey(who), amount, escrow.depositDigest(owner, salt));
+        bytes memory signature = authorize(who, amount, escrow.depositDigest(owner, salt));
         bytes memory data = abi.encodeCall(
             Escrow.depositWithAuthorization, (owner, uint96(amount), salt, 0, type(uint40).max, signature)
         );
@@ -112,7 +112,7 @@ contract EscrowHandler is EscrowModel {
         address owner = requester(who);
         token.mint(owner, amount);
         (IEscrow.Job memory job, uint256 signerKey) = newJob(owner, seed, life);
-        bytes memory signature = signAuthorization(requesterKey(who), amount, escrow.jobId(job));
+        bytes memory signature = authorize(who, amount, escrow.jobId(job));
         if (tokenIsHonest) {
             address rightPayee = job.payee;
             job.payee = STRANGER;
@@ -129,25 +129,29 @@ contract EscrowHandler is EscrowModel {
     /// @notice The signer signs up to any amount, above the deposit too.
     function signReceipt(uint256 seed, uint256 amount, bytes32) external {
         if (entries.length == 0) return;
-        Entry storage entry = entries[seed % entries.length];
+        Entry storage entry = pick(seed, false);
         amount = within(amount, 0, uint256(entry.deposit) * 2);
         (bytes32 r, bytes32 vs) =
             signCompact(entry.signerKey, escrow.receiptDigest(entry.id, uint96(amount), bytes32(0)));
         receipts[entry.id].push(Signed(uint96(amount), r, vs));
         if (amount > entry.highestSigned) entry.highestSigned = uint96(amount);
+        count(amount > entry.deposit ? "signReceiptAboveDeposit" : "signReceipt");
     }
 
     function claimOrSettle(uint256 seed, uint256 amount, bool closing, bool byPayee) external {
         if (entries.length == 0) return;
-        Entry storage entry = entries[seed % entries.length];
+        Entry storage entry = pick(seed, true);
         IEscrow.Item memory item = itemOf(entry, amount, amount);
         address caller = byPayee ? entry.job.payee : entry.job.node;
         check(!callAs(STRANGER, captureCall(item, closing)), "9: strangers never claim or settle");
         check(!callAs(entry.job.requester, captureCall(item, closing)), "9: nor does the requester");
         bool ok = callAs(caller, captureCall(item, closing));
         check(ok == canCapture(entry, item), "4, 8: a valid receipt of an open job, and nothing else, is enough");
-        if (!ok) return;
-        count(closing ? "settle" : "claim");
+        if (!ok) {
+            count(entry.closed ? "captureOfClosed" : "captureWithoutReceipt");
+            return;
+        }
+        count(closing ? "settle" : item.amount > entry.claimed ? "claim" : "claimOfNoMore");
         capture(entry, item.amount, closing);
     }
 
@@ -161,30 +165,36 @@ contract EscrowHandler is EscrowModel {
         IEscrow.Item memory item =
             IEscrow.Item(entry.job, IEscrow.Receipt(uint96(amount), bytes32(0), r, vs), uint96(amount));
         check(!callAs(entry.job.node, captureCall(item, closing)), "8: only the named signer's receipts earn");
+        count("forgeByOtherKey");
         Entry storage other = entries[(seed % entries.length + 1) % entries.length];
         if (other.id == entry.id || receipts[other.id].length == 0) return;
         item = itemOf(other, 0, type(uint96).max);
         item.job = entry.job;
         check(!callAs(entry.job.node, captureCall(item, closing)), "8: a receipt pays for its own job");
+        count("forgeByOtherJob");
     }
 
-    /// @notice A batch of any items, bad and repeated ones among them, by one node.
-    function batch(uint256 who, uint256[5] calldata seeds, uint256[5] calldata amounts, bool closing) external {
+    /// @notice A batch of any items, bad, foreign and repeated ones among them, by the node of the first.
+    function batch(uint256[5] calldata seeds, uint256[5] calldata amounts, bool closing) external {
         if (entries.length == 0) return;
         IEscrow.Item[] memory items = new IEscrow.Item[](5);
-        address caller = node(who);
+        uint256[5] memory picked;
         for (uint256 i; i < 5; ++i) {
-            items[i] = itemOf(entries[seeds[i] % entries.length], amounts[i] >> 8, amounts[i]);
+            picked[i] = pickIndex(seeds[i], true);
+            items[i] = itemOf(entries[picked[i]], amounts[i] >> 8, amounts[i]);
         }
+        address caller = entries[picked[0]].job.node;
         mustCall(
             caller,
             closing ? abi.encodeCall(Escrow.settleBatch, (items)) : abi.encodeCall(Escrow.claimBatch, (items)),
             closing ? "settleBatch" : "claimBatch"
         );
         for (uint256 i; i < 5; ++i) {
-            Entry storage entry = entries[seeds[i] % entries.length];
+            Entry storage entry = entries[picked[i]];
             bool isParty = caller == entry.job.node || caller == entry.job.payee;
-            if (isParty && canCapture(entry, items[i])) capture(entry, items[i].amount, closing);
+            bool taken = isParty && canCapture(entry, items[i]);
+            count(taken ? "batchItemTaken" : "batchItemSkipped");
+            if (taken) capture(entry, items[i].amount, closing);
         }
     }
 
@@ -195,15 +205,21 @@ contract EscrowHandler is EscrowModel {
         Entry storage entry = entries[seed % entries.length];
         address caller = byStranger ? STRANGER : entry.job.node;
         bool ok = callAs(caller, abi.encodeCall(Escrow.refund, (entry.job)));
-        bool allowed = !entry.closed && (!byStranger || time >= entry.job.deadline);
+        bool allowed = !entry.closed && (!byStranger || block.timestamp >= entry.job.deadline);
         check(ok == allowed, "6: no refund before the deadline but by node or payee");
-        if (!ok) return;
+        if (!ok) {
+            count(entry.closed ? "refundOfClosed" : "refundTooEarly");
+            return;
+        }
         count(byStranger ? "refundByStranger" : "refundByNode");
         close(entry);
     }
 
     function payOut(uint256 who) external {
         address to = payee(who);
+        for (uint256 i; i < ACTORS && earnings[to] == 0; ++i) {
+            to = payee(who % ACTORS + i + 1);
+        }
         if (earnings[to] == 0) return;
         uint256 before = token.balanceOf(to);
         if (!tokenCall(STRANGER, abi.encodeCall(Escrow.payOut, (to)), "payOut")) return;
@@ -221,14 +237,23 @@ contract EscrowHandler is EscrowModel {
     }
 
     function wait(uint256 secondsPassed) external {
-        time += within(secondsPassed, 1, 2 days);
-        VM.warp(time);
+        VM.warp(block.timestamp + within(secondsPassed, 1, 2 days));
     }
 
     // ------------------------------------------------------------------------------------------------- inside
 
-    function count(string memory action) internal {
-        ++calls[action];
+    /// @dev Mostly the next open job (with a receipt, if `signed`) from a place that `seed` names: most are closed.
+    function pickIndex(uint256 seed, bool signed) internal view returns (uint256 index) {
+        uint256 length = entries.length;
+        for (uint256 i; i < length; ++i) {
+            index = (seed % length + i) % length;
+            if (seed / length % 4 == 0) return index;
+            if (!entries[index].closed && !(signed && receipts[entries[index].id].length == 0)) return index;
+        }
+    }
+
+    function pick(uint256 seed, bool signed) internal view returns (Entry storage) {
+        return entries[pickIndex(seed, signed)];
     }
 
     /// @dev A call that never touches the token: nothing that the token does may stop it.
@@ -250,7 +275,7 @@ contract EscrowHandler is EscrowModel {
     {
         signerKey = 0x2000 + 2 * (seed % 5);
         bytes32 jobHash = keccak256(abi.encode(entries.length, seed));
-        uint40 deadline = uint40(time + within(life, 1, 30 days));
+        uint40 deadline = uint40(block.timestamp + within(life, 1, 30 days));
         job = IEscrow.Job(owner, VM.addr(signerKey), node(seed >> 8), payee(seed >> 16), jobHash, deadline);
     }
 
@@ -275,6 +300,10 @@ contract EscrowHandler is EscrowModel {
         return closing
             ? abi.encodeCall(Escrow.settle, (item.job, item.receipt, item.amount))
             : abi.encodeCall(Escrow.claim, (item.job, item.receipt, item.amount));
+    }
+
+    function authorize(uint256 who, uint256 amount, bytes32 nonce) internal view returns (bytes memory) {
+        return signAuthorization(requester(who), requesterKey(who), amount, type(uint40).max, nonce);
     }
 
     function authorized(IEscrow.Job memory job, uint256 amount, bytes memory signature)

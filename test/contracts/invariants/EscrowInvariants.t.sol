@@ -2,17 +2,17 @@
 pragma solidity 0.8.33;
 
 import {TestUSDC} from "../../../contracts/mocks/TestUSDC.sol";
-import {EscrowHandler} from "./EscrowHandler.sol";
 import {ITestToken} from "./EscrowModel.sol";
 import {HostileToken} from "./HostileToken.sol";
+import {RelayHandler} from "./RelayHandler.sol";
 import {check} from "./Vm.sol";
 
 /// @notice Invariants 1 to 9, 12 and 14 on a token that behaves like USDC.
 contract EscrowInvariantsTest {
-    EscrowHandler internal handler;
+    RelayHandler internal handler;
 
     function setUp() public {
-        handler = new EscrowHandler(ITestToken(address(new TestUSDC())), true);
+        handler = new RelayHandler(ITestToken(address(new TestUSDC())), true);
     }
 
     function targetContracts() external view returns (address[] memory targets) {
@@ -28,12 +28,12 @@ contract EscrowInvariantsTest {
 
 /// @notice Invariant 11: the same on a token that pauses, blocks, cheats, returns false and re-enters.
 contract EscrowHostileTokenInvariantsTest {
-    EscrowHandler internal handler;
+    RelayHandler internal handler;
     HostileToken internal token;
 
     function setUp() public {
         token = new HostileToken();
-        handler = new EscrowHandler(ITestToken(address(token)), false);
+        handler = new RelayHandler(ITestToken(address(token)), false);
         token.aimAt(address(handler.escrow()));
     }
 
