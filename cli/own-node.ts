@@ -3,15 +3,11 @@ import type { NodeListing } from "../chain/chain.ts";
 import type { Address } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import type { Context } from "./context.ts";
-import { findAddress, keyPathOf } from "./identity.ts";
+import { needAddress } from "./identity.ts";
 
 /** The address of this machine's node, with no passphrase. Throws `wallet-missing` with what to do. */
-export async function ownNodeAddress(context: Context): Promise<Address> {
-  const address = await findAddress(context, "node");
-  if (address) return address;
-  throw new InfernetError("wallet-missing", `there is no node key at ${await keyPathOf(context, "node")}`, {
-    hint: "Make one: infernet register.",
-  });
+export function ownNodeAddress(context: Context): Promise<Address> {
+  return needAddress(context, "node");
 }
 
 /** A node's entry in the Registry. Throws `not-registered`. */

@@ -24,7 +24,9 @@ import { addressCommand } from "./commands/wallet/address.ts";
 import { balanceCommand } from "./commands/wallet/balance.ts";
 import { createCommand } from "./commands/wallet/create.ts";
 import { depositCommand } from "./commands/wallet/deposit.ts";
+import { exportCommand } from "./commands/wallet/export.ts";
 import { fundCommand } from "./commands/wallet/fund.ts";
+import { importCommand } from "./commands/wallet/import.ts";
 import { withdrawCommand } from "./commands/wallet/withdraw.ts";
 import { workerCommand } from "./commands/worker.ts";
 import { createContext } from "./context.ts";
@@ -91,6 +93,8 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
 
   const wallet = program.command("wallet").description("The key that pays: address, balances, deposits");
   addCommand(wallet, createCommand, launch);
+  addCommand(wallet, importCommand, launch);
+  addCommand(wallet, exportCommand, launch);
   addCommand(wallet, addressCommand, launch);
   addCommand(wallet, balanceCommand, launch);
   addCommand(wallet, fundCommand, launch);

@@ -1,4 +1,4 @@
-// Owns where the words for the model come from: a flag, a file, a pipe, or a person.
+// Owns where long texts come from, prompts above all: a flag, a file, a pipe, or a person.
 import { readFile } from "node:fs/promises";
 import { InfernetError } from "../protocol/errors.ts";
 import type { Context } from "./context.ts";
@@ -15,16 +15,22 @@ export async function readPrompt(context: Context, { prompt, file }: PromptFlags
       hint: "Give one of them, or pipe the prompt in.",
     });
   }
-  const text = prompt ?? (await readPiped(context, file));
+  const ask = () => context.prompter.text({ message: "Prompt", missing: "--prompt TEXT" });
+  const text = prompt ?? (await readText(context, file, ask));
   if (text.trim() !== "") return text;
   throw new InfernetError("bad-request", "the prompt is empty", {
     hint: "Give --prompt TEXT or --file PATH, or pipe the prompt in.",
   });
 }
 
-async function readPiped({ terminal, prompter }: Context, file: string | undefined): Promise<string> {
+/** The text of a file, else of standard input (`-` too), else, where that is a terminal, what `ask` gives. */
+export async function readText(
+  { terminal }: Context,
+  file: string | undefined,
+  ask: () => Promise<string>,
+): Promise<string> {
   if (file !== undefined && file !== "-") return decode(await readFrom(file), file);
-  if (terminal.stdin.isTTY) return prompter.text({ message: "Prompt", missing: "--prompt TEXT" });
+  if (terminal.stdin.isTTY) return ask();
   const parts: Buffer[] = [];
   let size = 0;
   for await (const part of terminal.stdin as AsyncIterable<Buffer>) {

@@ -26,17 +26,21 @@ export async function saveKey(
 
 /** The private key in a key file. `wallet-missing`, `wrong-passphrase`, `bad-config`. */
 export async function loadKey(path: string, passphrase: string): Promise<Hex> {
-  const json = readKeystore(path);
+  return decryptKeystore(readKeystore(path), passphrase, path);
+}
+
+/** The private key in a key file's text; `name` says in errors what it is. `wrong-passphrase`, `bad-config`. */
+export async function decryptKeystore(json: string, passphrase: string, name: string): Promise<Hex> {
   const { decryptKeystoreJson, isKeystoreJson } = await loadKeystoreCode();
-  if (!isKeystoreJson(json)) throw notAKeystore(path);
+  if (!isKeystoreJson(json)) throw notAKeystore(name);
   try {
     return (await decryptKeystoreJson(json, passphrase)).privateKey as Hex;
   } catch (cause) {
     if (!(cause instanceof Error) || !cause.message.startsWith("incorrect password")) {
-      throw notAKeystore(path, cause);
+      throw notAKeystore(name, cause);
     }
     // The cause is left out: it carries the passphrase.
-    throw new InfernetError("wrong-passphrase", `the passphrase does not open ${path}`, {
+    throw new InfernetError("wrong-passphrase", `the passphrase does not open ${name}`, {
       hint: "Try again, or set INFERNET_PASSPHRASE or INFERNET_PASSPHRASE_FILE.",
     });
   }
@@ -52,7 +56,8 @@ export function readKeystoreAddress(path: string): Address {
   }
 }
 
-function readKeystore(path: string): string {
+/** The text of a key file, encrypted as it is. `wallet-missing`, `bad-config`. */
+export function readKeystore(path: string): string {
   const json = readPrivateFile(path);
   if (json !== undefined) return json;
   throw new InfernetError("wallet-missing", `there is no key file at ${path}`, {

@@ -19,6 +19,8 @@ const COMMANDS = [
   ["job", "refund"],
   ["job", "recover"],
   ["wallet", "create"],
+  ["wallet", "import"],
+  ["wallet", "export"],
   ["wallet", "address"],
   ["wallet", "balance"],
   ["wallet", "fund"],
