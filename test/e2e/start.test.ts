@@ -7,14 +7,20 @@ import { chargeOf, formatUsdc } from "../../protocol/price.ts";
 import { createMark, markedProcesses } from "../support/leftovers.ts";
 import { temporaryFolder } from "../support/machine.ts";
 import { tinyModelFile } from "../support/tiny-model.ts";
-import { watchProcess } from "../support/watched-process.ts";
+import { type WatchedProcess, watchProcess } from "../support/watched-process.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 /** What the trip sells at, in base units for a million tokens. */
 const PRICES = { inputPrice: 100_000n, outputPrice: 400_000n };
 
 describe("npm start's trip", function () {
-  this.timeout(90_000);
+  this.timeout(180_000);
+  let running: WatchedProcess | undefined;
+  afterEach(async () => {
+    // Asked, not killed: after a failure too the trip ends what it has started.
+    running?.child.kill("SIGTERM");
+    await running?.ended;
+  });
 
   /** Starts the trip in a folder of its own for temporary files; `leftovers` is what it has left there and elsewhere. */
   const startTrip = (...flags: string[]) => {
@@ -26,6 +32,7 @@ describe("npm start's trip", function () {
         { cwd: ROOT, env: { ...process.env, ...mark, TMPDIR: folder }, stdio: ["ignore", "pipe", "pipe"] },
       ),
     );
+    running = trip;
     const leftovers = () => [
       ...markedProcesses(mark),
       ...readdirSync(folder).filter((name) => name.startsWith("infernet")),
