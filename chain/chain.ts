@@ -47,8 +47,6 @@ export type Chain = {
   isAuthorizationUsed(owner: Address, nonce: Hex): Promise<boolean>;
   /** Whether a signed withdrawal of this nonce was made. */
   isWithdrawalUsed(owner: Address, nonce: Hex): Promise<boolean>;
-  /** Whether an account is a contract, or has code that speaks for it: then its code judges its signatures. */
-  hasCode(account: Address): Promise<boolean>;
   /** What a unit of gas costs now, tip included. */
   getGasPrice(): Promise<bigint>;
   calls: Calls;
@@ -128,7 +126,6 @@ function createChain(rpc: Rpc, deployment: Deployment, domain: Domain): Chain {
     getUsdc: (owner) => readUsdc("balanceOf", [owner]),
     isAuthorizationUsed: (owner, nonce) => readUsdc("authorizationState", [owner, nonce]),
     isWithdrawalUsed: (owner, nonce) => readEscrow("usedNonces", [owner, nonce]),
-    hasCode: async (account) => (await rpc.call<Hex>("eth_getCode", [account, "latest"])) !== "0x",
     getNative: async (owner) => BigInt(await rpc.call<Hex>("eth_getBalance", [owner, "latest"])),
     getGasPrice: async () => BigInt(await rpc.call<Hex>("eth_gasPrice", [])),
     calls: createCalls(deployment),

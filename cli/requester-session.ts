@@ -4,19 +4,22 @@ import type { Requester, RequesterDeps } from "../requester/start.ts";
 import type { Context } from "./context.ts";
 import { type Identity, unlock, unlockOrCreate, walletAddress } from "./identity.ts";
 
-/** The requester with the wallet unlocked: it may open jobs and sign. */
-export async function openRequester(context: Context): Promise<Requester> {
+/** The requester with the wallet unlocked: it may open jobs and sign, for a smart wallet that its key owns if one is named. */
+export async function openRequester(context: Context, account?: Address): Promise<Requester> {
   // What would fail anyway fails before anybody types a passphrase.
   await walletAddress(context);
   await context.chain();
-  return startFor(context, await unlock(context, "wallet"));
+  return startFor(context, await unlock(context, "wallet"), account);
 }
 
 /** The same for who may be here for the first time: makes the wallet where there is none. */
-export async function openNewRequester(context: Context): Promise<{ requester: Requester; wallet: Address }> {
+export async function openNewRequester(
+  context: Context,
+  account?: Address,
+): Promise<{ requester: Requester; wallet: Address }> {
   await context.chain();
   const identity = await unlockOrCreate(context, "wallet");
-  return { requester: await startFor(context, identity), wallet: identity.address };
+  return { requester: await startFor(context, identity, account), wallet: identity.address };
 }
 
 /** The requester for looking only, which needs no passphrase. */
@@ -29,11 +32,20 @@ export async function openRequesterToLook(context: Context): Promise<Requester> 
   return start(context, { address, signDigest }, ZERO_WORD);
 }
 
-function startFor(context: Context, { signer, deriveSecret }: Identity): Promise<Requester> {
-  return start(context, signer, deriveSecret("requester"));
+function startFor(
+  context: Context,
+  { signer, deriveSecret }: Identity,
+  account: Address | undefined,
+): Promise<Requester> {
+  return start(context, signer, deriveSecret("requester"), account);
 }
 
-async function start(context: Context, wallet: RequesterDeps["wallet"], seed: Hex): Promise<Requester> {
+async function start(
+  context: Context,
+  wallet: RequesterDeps["wallet"],
+  seed: Hex,
+  account?: Address,
+): Promise<Requester> {
   const [
     { readBudget },
     { startRequester },
@@ -53,7 +65,9 @@ async function start(context: Context, wallet: RequesterDeps["wallet"], seed: He
   const budget = readBudget(home, context.terminal.env);
   const store = openStore(homePaths(home).requesterStore, REQUESTER_MIGRATIONS);
   context.atEnd(() => store.close());
-  const requester = await startRequester({ chain, store, log, wallet, seed, clock: systemClock, budget });
+  const requester = await startRequester({
+    ...{ chain, store, log, wallet, account, seed, clock: systemClock, budget },
+  });
   context.atEnd(() => requester.stop());
   return requester;
 }

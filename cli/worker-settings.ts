@@ -17,6 +17,8 @@ export type WorkerFlags = {
   capacity?: number;
   maxTokens?: number;
   minDeposit?: bigint;
+  openingFee?: bigint;
+  relayFee?: bigint;
   nativeUsdc?: bigint;
 };
 
@@ -29,7 +31,7 @@ export function providerConfigOf(
   defaults: Defaults,
 ): ProviderConfig {
   const endpoint = endpointOf(flags, listing);
-  const { capacity, maxTokens, minDeposit } = flags;
+  const { capacity, maxTokens, minDeposit, openingFee, relayFee } = flags;
   return {
     ...defaults,
     endpoint,
@@ -38,6 +40,8 @@ export function providerConfigOf(
     ...(capacity === undefined ? {} : { capacity }),
     ...(maxTokens === undefined ? {} : { maxCompletionTokens: maxTokens }),
     ...(minDeposit === undefined ? {} : { minDeposit }),
+    ...(openingFee === undefined ? {} : { openingFee }),
+    ...(relayFee === undefined ? {} : { relayFee }),
     settle: settlementOf(flags, defaults.settle),
   };
 }

@@ -144,11 +144,10 @@ export class Relay {
     };
   }
 
-  /** A job of this node's is closed as the node itself would: what it earned is settled in the same transaction. */
+  /** A job of this node's is closed as the node itself would: what it earned is settled in the same transaction. Others' are refunded. */
   async #refund(job: Job): Promise<Hex | null> {
-    const { chain, node, ledger, limits, settlement } = this.#deps;
+    const { chain, ledger, limits, settlement } = this.#deps;
     const jobId = jobIdOf(chain.domain, job);
-    if (job.node !== node) throw refusal("the job is another node's");
     const { kind, subject } = { kind: "refund", subject: jobId } as const;
     const refundOf = ({ deposit, claimed }: JobState): Act => ({
       ...{ kind, subject, requester: job.requester, earns: 0n },

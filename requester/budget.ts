@@ -1,5 +1,5 @@
 // Owns every receipt: what a requester may sign, and the only place where it does. Amounts in USDC base units.
-import type { Hex } from "../protocol/bytes.ts";
+import { type Hex, ZERO_WORD } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import { marginSeconds } from "../protocol/funding.ts";
 import { chargeOf, least, most, type Prices } from "../protocol/price.ts";
@@ -8,6 +8,7 @@ import type { Domain } from "../protocol/typed-data.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { createSigner, deriveSecret, toCompactSignature } from "../runtime/signers/secp256k1.ts";
 import type { RequesterLedger } from "./ledger.ts";
+import type { KeptConsent, LedgerJob } from "./ledger-rows.ts";
 
 /** The most that receipts may promise: for one job, and in one UTC day over all jobs. */
 export type BudgetLimits = { perJob: bigint; perDay: bigint };
@@ -15,6 +16,8 @@ export type BudgetLimits = { perJob: bigint; perDay: bigint };
 /** What one request may cost by the requester's own reckoning. */
 export type Exposure = {
   prices: Prices;
+  /** What the node's opening of the job costs beside it. */
+  openingFee: bigint;
   /** The prompt tokens that it is ready to pay for. */
   promptTokens: number;
   /** Completion tokens of what arrived, by its own count. */
@@ -48,11 +51,9 @@ export type Decision = { kind: "sign"; amount: bigint } | { kind: "keep" };
 
 /** What a request may have cost by now, with what is paid ahead: no `need` of a node raises it. */
 export function allowanceOf(exposure: Exposure): bigint {
-  const { prices, promptTokens, arrivedTokens, aheadTokens, maxTokens } = exposure;
-  return chargeOf(
-    [{ promptTokens, completionTokens: Math.min(arrivedTokens + aheadTokens, maxTokens) }],
-    prices,
-  );
+  const { prices, openingFee, promptTokens, arrivedTokens, aheadTokens, maxTokens } = exposure;
+  const completionTokens = Math.min(arrivedTokens + aheadTokens, maxTokens);
+  return chargeOf([{ promptTokens, completionTokens }], prices, openingFee);
 }
 
 /**
@@ -104,6 +105,13 @@ export type ReceiptDesk = {
     exposure: Exposure,
     seen: { lastEventId: number; transcript: Hex; now: number },
   ): Receipt;
+  /**
+   * Keeps a consent of a planned job and signs for its opening fee: nothing may leave before this is durable. Throws
+   * `over-budget`.
+   */
+  signOpening(jobId: Hex, kept: KeptConsent): void;
+  /** The first receipt of a job that its node opens: of the opening fee. */
+  openingReceipt(jobId: Hex): Receipt;
   /** What receipts may still promise today. */
   dayLeft(): bigint;
 };
@@ -121,8 +129,32 @@ export function createReceiptDesk(deps: {
   const { ledger, domain, seed, limits, clock } = deps;
   const today = () => Math.floor(clock.nowSeconds() / SECONDS_PER_DAY);
   const dayLeft = () => most(limits.perDay - ledger.spentOn(today()), 0n);
+  const signReceipt = (jobId: Hex, saltIndex: number, amount: bigint, transcript: Hex): Receipt => {
+    const unsigned = { jobId, amount, transcript };
+    const signature = sessionSigner(seed, saltIndex).signDigest(receiptDigest(domain, unsigned));
+    return { ...unsigned, signature: toCompactSignature(signature) };
+  };
   return {
     dayLeft,
+    signOpening(jobId, { consent, openingFee }) {
+      ledger.transact(() => {
+        const { maxCharge, deposit } = mustFind(ledger, jobId);
+        if (openingFee > least(maxCharge, limits.perJob, deposit, dayLeft()))
+          throw new InfernetError(
+            "over-budget",
+            "the node's fee for opening the job is above what it may cost",
+            {
+              hint: "Allow a higher charge, pay the gas yourself (--gas own), or choose another node.",
+              data: { openingFee: openingFee.toString() },
+            },
+          );
+        ledger.noteConsent(jobId, { consent, openingFee, day: today() });
+      });
+    },
+    openingReceipt(jobId) {
+      const { terms, openingFee } = mustFind(ledger, jobId);
+      return signReceipt(jobId, terms!.saltIndex, openingFee, ZERO_WORD);
+    },
     sign(jobId, need, exposure, { lastEventId, transcript, now }) {
       // Judged and kept in one durable transaction: only then is there a signature that could leave.
       const { amount, saltIndex } = ledger.transact(() => {
@@ -141,11 +173,15 @@ export function createReceiptDesk(deps: {
           saltIndex: terms.saltIndex,
         };
       });
-      const unsigned = { jobId, amount, transcript };
-      const signature = sessionSigner(seed, saltIndex).signDigest(receiptDigest(domain, unsigned));
-      return { ...unsigned, signature: toCompactSignature(signature) };
+      return signReceipt(jobId, saltIndex, amount, transcript);
     },
   };
+}
+
+function mustFind(ledger: RequesterLedger, jobId: Hex): LedgerJob {
+  const kept = ledger.findJob(jobId);
+  if (kept) return kept;
+  throw new InfernetError("job-not-found", `the ledger holds no job ${jobId}`);
 }
 
 /** The throw-away key that signs one job's receipts. */

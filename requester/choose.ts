@@ -24,6 +24,8 @@ export type NodeWish = {
   node?: Address | undefined;
   /** The most that the request may cost, in USDC base units. */
   maxCharge: bigint;
+  /** Whether the node is to open the job, for its fee. */
+  isRelayed?: boolean;
 };
 
 export type Choice = {
@@ -103,9 +105,8 @@ async function askNode(
 ): Promise<Choice | Refusal> {
   const { node, endpoint } = listing;
   try {
-    checkEndpoint(endpoint);
     const startedAt = performance.now();
-    const shown = await fetchUnpinned(endpoint, OFFER_PATH, { timeoutMs: OFFER_TIMEOUT_MS });
+    const shown = await fetchOffer(endpoint);
     const latencyMs = performance.now() - startedAt;
     const { signedOffer, model } = checkServedOffer(shown, {
       chain,
@@ -121,6 +122,12 @@ async function askNode(
   }
 }
 
+/** What a node's server shows as its offer. Throws `offer-invalid` for an endpoint that is not safe, `node-unreachable`. */
+export async function fetchOffer(endpoint: string): Promise<Shown> {
+  checkEndpoint(endpoint);
+  return await fetchUnpinned(endpoint, OFFER_PATH, { timeoutMs: OFFER_TIMEOUT_MS });
+}
+
 function checkEndpoint(endpoint: string): void {
   const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
   const isLoopback = url !== undefined && /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(url.hostname);
@@ -128,12 +135,21 @@ function checkEndpoint(endpoint: string): void {
   throw new InfernetError("offer-invalid", "its endpoint is not https");
 }
 
-/** Judges a served offer against the chain's word on its node. Throws `offer-invalid`, `node-key-mismatch` or `model-not-offered`. */
+type OfferScene = { chain: Pick<Chain, "domain" | "deployment">; listing: NodeListing; now: number };
+
+/** Judges a served offer for one model. Throws `offer-invalid`, `node-key-mismatch` or `model-not-offered`. */
 export function checkServedOffer(
   shown: Shown,
-  expected: { chain: Pick<Chain, "domain" | "deployment">; listing: NodeListing; model: string; now: number },
+  expected: OfferScene & { model: string },
 ): { signedOffer: SignedOffer; model: OfferedModel } {
-  const { chain, listing, now } = expected;
+  const signedOffer = checkOfferOf(shown, expected);
+  const model = offeredModel(signedOffer.offer, expected.model);
+  checkPriceCeiling(model, expected.listing.models);
+  return { signedOffer, model };
+}
+
+/** Judges a served offer against the chain's word on its node. Throws `offer-invalid` or `node-key-mismatch`. */
+export function checkOfferOf(shown: Shown, { chain, listing, now }: OfferScene): SignedOffer {
   const { deployment } = chain;
   const signedOffer = parseServedOffer(shown.text);
   const { offer, offerHash, signature } = signedOffer;
@@ -155,20 +171,20 @@ export function checkServedOffer(
   if (isHttps && (offer.tlsKeyHash === null || offer.tlsKeyHash !== shown.tlsKeyHash)) {
     throw new InfernetError("node-key-mismatch", "its server shows another TLS key than its offer names");
   }
-  const model = offeredModel(offer, expected.model);
-  checkPriceCeiling(model, listing.models);
-  return { signedOffer, model };
+  return signedOffer;
 }
 
 /** The estimated cost, when the request fits the offer and its first step fits the budget. */
-function checkFits({ request, maxCharge }: NodeWish, { offer }: SignedOffer, model: OfferedModel): bigint {
+function checkFits(wish: NodeWish, { offer }: SignedOffer, model: OfferedModel): bigint {
+  const { request, maxCharge, isRelayed = false } = wish;
+  const openingFee = isRelayed ? offer.openingFee : 0n;
   const limit = completionLimit(request, offer);
   const promptTokens = estimatePromptTokens(request.promptTextBytes);
   if (promptTokens >= model.contextLength) {
     throw new InfernetError("bad-request", `its context of ${model.contextLength} tokens is too small`);
   }
   const aheadTokens = request.stream ? Math.min(offer.chunkTokens, limit) : limit;
-  const first = firstReceiptAmount(request, model, aheadTokens);
+  const first = firstReceiptAmount(request, model, aheadTokens, openingFee);
   if (first > maxCharge) {
     throw new InfernetError(
       "over-budget",
@@ -176,7 +192,7 @@ function checkFits({ request, maxCharge }: NodeWish, { offer }: SignedOffer, mod
       { hint: "Allow a higher charge, or ask for fewer tokens." },
     );
   }
-  return estimateCost(request, model, offer);
+  return estimateCost(request, model, offer, openingFee);
 }
 
 function explainRefusals(model: string, refusals: readonly Refusal[]): InfernetError {

@@ -12,6 +12,8 @@ export type ExpectedDelivery = {
   requestId: Hex;
   modelDigest: Hex;
   prices: Prices;
+  /** Due when the node's own transaction opened the job; 0 unless it was asked to. */
+  openingFee: bigint;
   promptTokenBound: number;
   /** Null when the requester stopped reading before the end: then it cannot judge what else was released. */
   received: { transcript: Hex; textBytes: number } | null;
@@ -35,8 +37,8 @@ export function findDeliveryFault(delivery: SignedDelivery, expected: ExpectedDe
     return `the delivery counts ${delivery.promptTokens} prompt tokens, more than the prompt can hold`;
   if (delivery.cost !== costMillionths(delivery, prices))
     return "the delivery's cost is not its counts at the offer's prices";
-  if (delivery.jobCharge !== chargeOf([delivery], prices))
-    return "the delivery's charge is not its cost, rounded up";
+  const charges = [0n, expected.openingFee].map((fee) => chargeOf([delivery], prices, fee));
+  if (!charges.includes(delivery.jobCharge)) return "the delivery's charge is not its cost, rounded up";
   if (delivery.jobCharge > expected.signed) return "the delivery charges more than was signed for";
   return undefined;
 }

@@ -26,11 +26,11 @@ export type JobReport = {
 };
 
 export function reportJob(ledgerJob: LedgerJob): JobReport {
-  const { jobId, phase, job, terms, deposit, signed, claimed, createdAt, opening } = ledgerJob;
+  const { jobId, phase, job, terms, deposit, signed, claimed, createdAt, openTx } = ledgerJob;
   const { delivery, evidence } = ledgerJob;
   return {
     ...{ jobId, phase, node: job.node, model: terms?.model ?? null },
     ...{ deposit, signed, charge: claimed, returned: claimed === null ? null : deposit - claimed },
-    ...{ deadline: job.deadline, createdAt, openTx: opening?.hash ?? null, delivery, evidence },
+    ...{ deadline: job.deadline, createdAt, openTx, delivery, evidence },
   };
 }

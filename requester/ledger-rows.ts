@@ -3,6 +3,7 @@ import type { SQLOutputValue, StatementSync } from "node:sqlite";
 import type { Address, Hex } from "../protocol/bytes.ts";
 import { type SignedDelivery, signedDeliverySchema } from "../protocol/delivery.ts";
 import type { Job } from "../protocol/job.ts";
+import type { OpeningConsent } from "../protocol/relay.ts";
 import { parseJsonWith } from "../protocol/schema.ts";
 import type { ModelPath } from "../protocol/wire.ts";
 
@@ -34,6 +35,9 @@ export type LedgerTerms = {
 
 export type OpeningTransaction = { hash: Hex; raw: Hex; nonce: number };
 
+/** A consent as it is kept, with what the node asks for using it. */
+export type KeptConsent = { consent: OpeningConsent; openingFee: bigint };
+
 /** A job as the requester knows it; amounts in USDC base units, times in Unix seconds. */
 export type LedgerJob = {
   jobId: Hex;
@@ -45,7 +49,12 @@ export type LedgerJob = {
   maxCharge: bigint;
   /** Block time of its opening. */
   openedAt: number | null;
-  opening: OpeningTransaction | null;
+  /** The transaction that opened it, or is to: its own, or the node's. */
+  openTx: Hex | null;
+  /** What a node may open it by; null when only its own transaction does. */
+  consent: OpeningConsent | null;
+  /** What the node may charge for opening it; 0 unless the node was asked to. */
+  openingFee: bigint;
   openGas: bigint | null;
   /** The highest amount that a receipt of ours names: the node may claim this much. */
   signed: bigint;
@@ -106,6 +115,20 @@ export const REQUESTER_MIGRATIONS: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX debits_of_day ON debits (day);
   `,
+  `
+  ALTER TABLE jobs ADD COLUMN consent TEXT;
+  ALTER TABLE jobs ADD COLUMN opening_fee INTEGER NOT NULL DEFAULT 0;
+
+  CREATE TABLE moves (
+    subject TEXT PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('deposit', 'withdraw')),
+    owner TEXT NOT NULL,
+    body TEXT NOT NULL,
+    valid_before INTEGER NOT NULL,
+    done INTEGER NOT NULL DEFAULT 0
+  ) STRICT;
+  CREATE INDEX moves_under_way ON moves (owner) WHERE done = 0;
+  `,
 ];
 
 type Row = Record<string, SQLOutputValue>;
@@ -136,11 +159,9 @@ export function readLedgerJob(row: Row): LedgerJob {
     deposit: row.deposit as bigint,
     maxCharge: row.max_charge as bigint,
     openedAt: optional("opened_at", number("opened_at")),
-    opening: optional("open_tx", {
-      hash: text("open_tx") as Hex,
-      raw: text("open_raw") as Hex,
-      nonce: number("open_nonce"),
-    }),
+    openTx: row.open_tx as Hex | null,
+    consent: row.consent === null ? null : (JSON.parse(text("consent")) as OpeningConsent),
+    openingFee: row.opening_fee as bigint,
     openGas: row.open_gas as bigint | null,
     signed: row.signed as bigint,
     lastEventId: number("last_event_id"),

@@ -4,9 +4,11 @@ import type { SignedDelivery } from "../protocol/delivery.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import type { Job } from "../protocol/job.ts";
 import { least } from "../protocol/price.ts";
-import { toJson } from "../protocol/schema.ts";
+import { type OpeningConsent, type RelayedMove, relayedMoveSchema } from "../protocol/relay.ts";
+import { parseJsonWith, toJson } from "../protocol/schema.ts";
 import type { Store } from "../runtime/store.ts";
 import {
+  type KeptConsent,
   type LedgerJob,
   type LedgerTerms,
   type OpeningTransaction,
@@ -25,6 +27,9 @@ export type PlannedJob = {
   worker: number | null;
 };
 
+/** A move that its owner signed. */
+export type OwnedMove = Exclude<RelayedMove, { kind: "refund" }>;
+
 export type RequesterLedger = {
   /** Runs `work` in one durable transaction: what it reads cannot change before what it writes is kept. */
   transact<Result>(work: () => Result): Result;
@@ -37,14 +42,27 @@ export type RequesterLedger = {
   leaveJob(jobId: Hex): void;
   /** Keeps an opening before it is broadcast. */
   noteOpening(jobId: Hex, transaction: OpeningTransaction): void;
-  noteOpened(jobId: Hex, opened: { deposit: bigint; openedAt: number; gasUsed: bigint | null }): void;
+  /** Keeps what a node is to open a job by, its fee as signed, and debits the day by it, before either leaves. */
+  noteConsent(jobId: Hex, kept: KeptConsent & { day: number }): void;
+  /** `tx` is told where it is not the wallet's own. */
+  noteOpened(
+    jobId: Hex,
+    opened: { deposit: bigint; openedAt: number; gasUsed: bigint | null; tx?: Hex },
+  ): void;
   /** Raises the signed mark and debits the day by the difference. Throws an Error unless it rises. */
   raiseMark(jobId: Hex, mark: { amount: bigint; lastEventId: number; day: number }): void;
   noteEnded(jobId: Hex, delivery: SignedDelivery | null): void;
   noteEvidence(jobId: Hex, evidence: object): void;
   /** Closes a job with what the chain says its node earned; the days get back what was signed and not claimed. */
   noteClosed(jobId: Hex, phase: "closed" | "refunded", claimed: bigint): void;
-  /** Gives up a job that never opened. */
+  /** Deposits of an account that nodes may still open jobs with at this block time. */
+  promised(account: Address, blockTime: number): Record<OpeningConsent["kind"], bigint>;
+  /** Keeps a move before it leaves for a node; one that is known is kept as it is now. */
+  keepMove(subject: Hex, move: OwnedMove, validBefore: number): void;
+  finishMove(subject: Hex): void;
+  /** Moves of an account's that are not done and are valid beyond this block time. */
+  movesUnderWay(account: Address, blockTime: number): { subject: Hex; move: OwnedMove }[];
+  /** Gives up a job that never opened and cannot any more; the days get back what was signed for it. */
   dropJob(jobId: Hex): void;
   /** Adds a job that was found on the chain; does nothing when it is known. */
   adoptJob(jobId: Hex, job: Job, opened: { deposit: bigint; openedAt: number }): void;
@@ -89,8 +107,13 @@ export function openLedger(store: Store): RequesterLedger {
     leaveJob: (jobId) => changeOne(statements.setWorker.run(null, jobId), jobId),
     noteOpening: (jobId, { hash, raw, nonce }) =>
       changeOne(statements.noteOpening.run(hash, raw, nonce, jobId), jobId),
-    noteOpened: (jobId, { deposit, openedAt, gasUsed }) =>
-      changeOne(statements.noteOpened.run(deposit, openedAt, gasUsed, jobId), jobId),
+    noteConsent: (jobId, { consent, openingFee, day }) =>
+      store.transact(() => {
+        changeOne(statements.noteConsent.run(toJson(consent), openingFee, openingFee, jobId), jobId);
+        statements.debit.run(jobId, day, openingFee);
+      }),
+    noteOpened: (jobId, { deposit, openedAt, gasUsed, tx = null }) =>
+      changeOne(statements.noteOpened.run(deposit, openedAt, gasUsed, tx, jobId), jobId),
     raiseMark: (jobId, { amount, lastEventId, day }) =>
       store.transact(() => {
         const before = findJob(jobId)?.signed ?? 0n;
@@ -105,7 +128,30 @@ export function openLedger(store: Store): RequesterLedger {
         changeOne(statements.noteClosed.run(phase, claimed, jobId), jobId);
         creditDays(store, jobId, claimed);
       }),
-    dropJob: (jobId) => changeOne(statements.dropJob.run(jobId), jobId),
+    promised(account, blockTime) {
+      const promised = { credit: 0n, authorization: 0n };
+      const handedOver = "phase = 'opening' AND consent IS NOT NULL AND requester = ?";
+      for (const { consent, deposit } of jobsWhere(handedOver, account))
+        if (consent!.validBefore > blockTime) promised[consent!.kind] += deposit;
+      return promised;
+    },
+    keepMove: (subject, move, validBefore) =>
+      store.transact(() =>
+        statements.keepMove.run(subject, move.kind, move.owner, toJson(move), validBefore),
+      ),
+    finishMove: (subject) => store.transact(() => statements.finishMove.run(subject)),
+    movesUnderWay: (account, blockTime) =>
+      (statements.movesUnderWay.all(account, blockTime) as { subject: Hex; body: string }[]).map(
+        ({ subject, body }) => ({
+          subject,
+          move: parseJsonWith(relayedMoveSchema, body, "store-unusable", "a kept move") as OwnedMove,
+        }),
+      ),
+    dropJob: (jobId) =>
+      store.transact(() => {
+        changeOne(statements.dropJob.run(jobId), jobId);
+        creditDays(store, jobId, 0n);
+      }),
     adoptJob: (jobId, job, opened) => statements.adoptJob(jobId, job, opened),
     findJob,
     listJobs: () => jobsWhere("TRUE"),
@@ -142,8 +188,11 @@ function prepareStatements({ db }: Store) {
     noteOpening: db.prepare(
       "UPDATE jobs SET phase = 'opening', open_tx = ?, open_raw = ?, open_nonce = ? WHERE job_id = ? AND phase IN ('planned', 'opening')",
     ),
+    noteConsent: db.prepare(
+      "UPDATE jobs SET phase = 'opening', consent = ?, opening_fee = ?, signed = ? WHERE job_id = ? AND phase = 'planned'",
+    ),
     noteOpened: db.prepare(
-      "UPDATE jobs SET phase = 'open', deposit = ?, opened_at = ?, open_gas = ? WHERE job_id = ? AND phase = 'opening'",
+      "UPDATE jobs SET phase = 'open', deposit = ?, opened_at = ?, open_gas = ?, open_tx = coalesce(?, open_tx) WHERE job_id = ? AND phase = 'opening'",
     ),
     raiseMark: db.prepare(
       "UPDATE jobs SET phase = 'streaming', signed = ?, last_event_id = ? WHERE job_id = ? AND signed < ? AND phase IN ('open', 'streaming')",
@@ -157,6 +206,13 @@ function prepareStatements({ db }: Store) {
     noteEvidence: db.prepare("UPDATE jobs SET evidence = coalesce(evidence, ?) WHERE job_id = ?"),
     noteClosed: db.prepare(
       `UPDATE jobs SET phase = ?, claimed = ? WHERE job_id = ? AND phase NOT IN ${FINISHED}`,
+    ),
+    keepMove: db.prepare(
+      "INSERT OR REPLACE INTO moves (subject, kind, owner, body, valid_before) VALUES (?, ?, ?, ?, ?)",
+    ),
+    finishMove: db.prepare("UPDATE moves SET done = 1 WHERE subject = ?"),
+    movesUnderWay: db.prepare(
+      "SELECT subject, body FROM moves WHERE owner = ? AND done = 0 AND valid_before > ? ORDER BY rowid",
     ),
     dropJob: db.prepare(
       "UPDATE jobs SET phase = 'dropped' WHERE job_id = ? AND phase IN ('planned', 'opening')",

@@ -4,7 +4,8 @@ import type { Hex } from "../protocol/bytes.ts";
 import { type SignedDelivery, signedDeliverySchema } from "../protocol/delivery.ts";
 import { errorOfProblem, InfernetError } from "../protocol/errors.ts";
 import { formatReceipt, type Receipt } from "../protocol/receipt.ts";
-import { parseJsonWith } from "../protocol/schema.ts";
+import { openingAnswerSchema, type RelayedOpening } from "../protocol/relay.ts";
+import { parseJsonWith, toJson } from "../protocol/schema.ts";
 import {
   HEADERS,
   JOBS_PATH,
@@ -12,7 +13,7 @@ import {
   jobDocumentSchema,
   receiptAnswerSchema,
 } from "../protocol/wire.ts";
-import { createHttpClient, type HttpAnswer } from "../runtime/http-client.ts";
+import { createHttpClient, type HttpAnswer, type HttpClient } from "../runtime/http-client.ts";
 import { readSse, type SseEvent } from "../runtime/sse.ts";
 import type { ModelRequest } from "./model-request.ts";
 
@@ -35,6 +36,8 @@ export type NodeClient = {
     request: ModelRequest,
     paid: { receipt: Receipt; lastEventId: number; signal: AbortSignal },
   ): Promise<NodeAnswer>;
+  /** Has the node open the job. Throws its refusal. */
+  openJob(opening: RelayedOpening, signal: AbortSignal): Promise<{ tx: Hex }>;
   sendReceipt(receipt: Receipt): Promise<void>;
   /** The job as its node sees it: figures of a peer, to be shown and never to be signed by. */
   getJob(): Promise<JobDocument>;
@@ -45,6 +48,8 @@ export type NodeClient = {
 
 const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 const CALL_TIMEOUT_MS = 15_000;
+/** A relayed transaction is answered when it is mined. */
+export const RELAY_TIMEOUT_MS = 60_000;
 const DELIVERY_HEADER = "infernet-delivery";
 
 /** A client of the node that serves this job, its TLS key pinned. */
@@ -86,6 +91,13 @@ export function openNodeClient(address: JobAddress): NodeClient {
       const payload = await textOf(answer);
       return { kind: "whole", payload, delivery: deliveryOf(answer) };
     },
+    async openJob(opening, signal) {
+      const timeout = AbortSignal.timeout(RELAY_TIMEOUT_MS);
+      const text = await postJson(http, JOBS_PATH, opening, AbortSignal.any([signal, timeout]));
+      const answer = parseJsonWith(openingAnswerSchema, text, "node-misbehaved", "the opening's answer");
+      if (answer.jobId === jobId) return answer;
+      throw new InfernetError("node-misbehaved", "the node says that it opened another job");
+    },
     async sendReceipt(receipt) {
       const text = await call("POST", `${jobPath}/receipts`, { [HEADERS.receipt]: formatReceipt(receipt) });
       const { accepted } = parseJsonWith(
@@ -104,6 +116,22 @@ export function openNodeClient(address: JobAddress): NodeClient {
     closeJob: async () => readJob(await call("POST", `${jobPath}/close`)),
     close: () => http.close(),
   };
+}
+
+/** Sends a JSON body and gives the answer's text. Throws the node's error by its code, and `node-unreachable`. */
+export async function postJson(
+  http: HttpClient,
+  path: string,
+  body: object,
+  signal: AbortSignal,
+): Promise<string> {
+  try {
+    const headers = { "content-type": "application/json" };
+    return await textOf(await http.request({ method: "POST", path, headers, body: toJson(body), signal }));
+  } catch (cause) {
+    if (cause instanceof InfernetError || cause !== signal.reason) throw cause;
+    throw new InfernetError("node-unreachable", "the node did not answer in time", { cause });
+  }
 }
 
 async function textOf(answer: HttpAnswer): Promise<string> {

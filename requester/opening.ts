@@ -1,28 +1,42 @@
-// Owns how a job comes to stand in the Escrow: its terms first into the ledger, then one transaction of the wallet's.
-
+// Owns how a job comes to stand in the Escrow: its terms first into the ledger, then one transaction, its own or its node's.
 import type { Call } from "../chain/calls.ts";
 import type { Chain } from "../chain/chain.ts";
 import type { Sender } from "../chain/sender.ts";
-import type { Hex } from "../protocol/bytes.ts";
+import type { Address, Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import { type Job, jobHashOf, jobIdOf } from "../protocol/job.ts";
-import { formatUsdc } from "../protocol/price.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Signer } from "../runtime/signers/secp256k1.ts";
-import { jobSalt, sessionSigner } from "./budget.ts";
+import { jobSalt, type ReceiptDesk, sessionSigner } from "./budget.ts";
 import type { Choice } from "./choose.ts";
+import {
+  chooseSource,
+  isSignatureRefused,
+  type MoneySource,
+  openingCall,
+  readFreeMoney,
+  signConsent,
+} from "./consent.ts";
+import { paysOwnGas } from "./gas.ts";
 import type { RequesterLedger } from "./ledger.ts";
 import type { LedgerJob } from "./ledger-rows.ts";
 import type { ModelRequest } from "./model-request.ts";
+import { openByNode } from "./relayed-opening.ts";
+import { readOpening } from "./settlement.ts";
 import { deadlineFor, depositFor } from "./sizing.ts";
 
 export type OpeningDeps = {
   chain: Chain;
   ledger: RequesterLedger;
+  desk: ReceiptDesk;
   sender: Sender;
   wallet: Signer;
+  /** Whose money it is: the wallet's own address, or a smart wallet that the wallet's key speaks for. */
+  account: Address;
   seed: Hex;
   clock: Clock;
+  /** How long to ask a node that does not answer, in milliseconds. */
+  patienceMs: number;
 };
 
 export type JobOpener = {
@@ -30,20 +44,23 @@ export type JobOpener = {
   plan(
     request: ModelRequest,
     choice: Choice,
-    limits: { maxCharge: bigint; lifeSeconds?: number | undefined },
+    limits: { maxCharge: bigint; isRelayed: boolean; lifeSeconds?: number | undefined },
   ): Promise<LedgerJob>;
-  /** Opens a planned job and returns it with the deposit that the chain shows. Throws `insufficient-funds` or `transaction-failed`. */
-  open(planned: LedgerJob): Promise<LedgerJob>;
+  /**
+   * Opens a planned job, by its node's transaction if `isRelayed`, and returns it with the deposit that the chain shows;
+   * what a run before handed to the node is handed to it again. Throws `insufficient-funds`, `transaction-failed`, and
+   * what `openByNode` throws.
+   */
+  open(planned: LedgerJob, how: { isRelayed: boolean; signal: AbortSignal }): Promise<LedgerJob>;
 };
 
-/** Opens jobs from the wallet's credit where it suffices, else straight from its USDC: no approval is needed. */
+/** Opens jobs from the account's credit where it suffices, else straight from its USDC: no approval is needed. */
 export function createJobOpener(deps: OpeningDeps): JobOpener {
-  const { chain, ledger, sender, wallet, seed, clock } = deps;
-  /** Credit that openings on their way will use up. */
-  let promised = 0n;
+  const { chain, ledger, sender, wallet, account, seed, clock } = deps;
+  /** Money that openings on their way by our own transactions will use up. */
+  const inHand: Record<MoneySource, bigint> = { credit: 0n, authorization: 0n };
 
-  async function open(planned: LedgerJob, call: Call): Promise<LedgerJob> {
-    const { jobId } = planned;
+  async function send(jobId: Hex, call: Call): Promise<LedgerJob> {
     const { gasUsed, block } = await sender.send(call, (transaction) =>
       ledger.noteOpening(jobId, transaction),
     );
@@ -51,17 +68,56 @@ export function createJobOpener(deps: OpeningDeps): JobOpener {
       chain.getJobState(jobId),
       chain.getBlock(block),
     ]);
-    if (status !== "open") {
-      throw new InfernetError("job-unconfirmed", `the job ${jobId} does not stand in the latest block`, {
-        hint: "The chain may have reorganised: see `infernet job list`; the deposit comes back in any case.",
-      });
-    }
+    if (status !== "open") throw notSeen(jobId);
     ledger.noteOpened(jobId, { deposit, openedAt: timestamp, gasUsed });
     return ledger.findJob(jobId)!;
   }
 
+  async function openBySelf(planned: LedgerJob): Promise<LedgerJob> {
+    const { jobId, job, deposit } = planned;
+    const free = await readFreeMoney(chain, ledger, account);
+    const left = {
+      credit: free.credit - inHand.credit,
+      authorization: free.authorization - inHand.authorization,
+    };
+    const source = chooseSource(left, deposit, account, chain.chainId);
+    inHand[source] += deposit;
+    try {
+      if (source === "credit" && account === wallet.address)
+        return await send(jobId, chain.calls.open(job, deposit));
+      // Whoever brings it, it opens this job and nothing else, so it may live as long as the job could.
+      const consent = await signConsent(chain, wallet, planned, { source, validBefore: job.deadline });
+      return await send(jobId, openingCall(chain, job, deposit, consent));
+    } catch (error) {
+      if (!isSignatureRefused(error)) throw error;
+      if (account !== wallet.address) throw refusedByCode(account, error);
+      // Code that speaks for the wallet does not take its key's signatures, but its transactions need none.
+      await sender.send(chain.calls.approveUsdc(deposit));
+      await sender.send(chain.calls.deposit(deposit));
+      return await send(jobId, chain.calls.open(job, deposit));
+    } finally {
+      inHand[source] -= deposit;
+    }
+  }
+
+  async function openRelayed(planned: LedgerJob, signal: AbortSignal): Promise<LedgerJob> {
+    const { jobId } = planned;
+    try {
+      await openByNode(deps, planned, signal);
+      const opened = await readOpening(chain, jobId);
+      if (!opened) throw notSeen(jobId);
+      ledger.noteOpened(jobId, { ...opened, gasUsed: null });
+      return ledger.findJob(jobId)!;
+    } catch (error) {
+      if (!isSignatureRefused(error) || ledger.findJob(jobId)?.phase !== "planned") throw error;
+      if (account !== wallet.address || !(await paysOwnGas(chain, wallet.address, "auto")))
+        throw refusedByCode(account, error);
+      return await openBySelf(planned);
+    }
+  }
+
   return {
-    async plan(request, { node, endpoint, signedOffer, model }, { maxCharge, lifeSeconds }) {
+    async plan(request, { node, endpoint, signedOffer, model }, { maxCharge, isRelayed, lifeSeconds }) {
       const { offer, offerHash, bytes } = signedOffer;
       const block = await chain.getBlock("latest");
       const now = Math.max(block.timestamp, clock.nowSeconds());
@@ -69,7 +125,7 @@ export function createJobOpener(deps: OpeningDeps): JobOpener {
         const saltIndex = ledger.nextSaltIndex(clock.nowSeconds());
         const { path, requestHash } = request;
         const job: Job = {
-          requester: wallet.address,
+          requester: account,
           signer: sessionSigner(seed, saltIndex).address,
           node,
           payee: offer.payee,
@@ -78,71 +134,39 @@ export function createJobOpener(deps: OpeningDeps): JobOpener {
         };
         const jobId = jobIdOf(chain.domain, job);
         const terms = { saltIndex, offerBytes: bytes, endpoint, path, model: model.name, requestHash };
-        const deposit = depositFor(request, model, offer, maxCharge);
+        const deposit = depositFor(request, model, offer, maxCharge, isRelayed ? offer.openingFee : 0n);
         const createdAt = clock.nowSeconds();
         ledger.planJob({ jobId, job, terms, deposit, maxCharge, createdAt, worker: process.pid });
         return ledger.findJob(jobId)!;
       });
     },
 
-    async open(planned) {
-      const { jobId, job, deposit } = planned;
-      let fromCredit = 0n;
+    async open(planned, { isRelayed, signal }) {
       try {
-        const credit = await chain.getCredit(wallet.address);
-        if (credit - promised >= deposit) {
-          fromCredit = deposit;
-          promised += fromCredit;
-          return await open(planned, chain.calls.open(job, deposit));
-        }
-        return await open(planned, await authorizedOpening(deps, jobId, job, deposit, credit));
+        const isHandedOver = planned.consent !== null;
+        return await (isRelayed || isHandedOver ? openRelayed(planned, signal) : openBySelf(planned));
       } catch (error) {
-        // Nothing was broadcast for a job that is still only planned; any other may stand in the Escrow by now.
-        if (ledger.findJob(jobId)?.phase === "planned") ledger.dropJob(jobId);
+        // Nothing left for a job that is still only planned; any other may stand in the Escrow by now, or come to.
+        if (ledger.findJob(planned.jobId)?.phase === "planned") ledger.dropJob(planned.jobId);
         throw error;
-      } finally {
-        promised -= fromCredit;
       }
     },
   };
 }
 
-async function authorizedOpening(
-  { chain, wallet }: OpeningDeps,
-  jobId: Hex,
-  job: Job,
-  deposit: bigint,
-  credit: bigint,
-): Promise<Call> {
-  const owned = await chain.getUsdc(wallet.address);
-  if (owned < deposit) {
-    const [needs, has] = [formatUsdc(deposit), formatUsdc(owned)];
-    throw new InfernetError(
-      "insufficient-funds",
-      `the job's deposit is ${needs} USDC, the wallet has ${has}`,
-      {
-        hint: `Send USDC to ${wallet.address} on chain ${chain.chainId}, ask for fewer tokens, or lower the highest charge.`,
-        data: { needed: deposit.toString(), wallet: owned.toString(), credit: credit.toString() },
-      },
-    );
-  }
-  // Whoever brings it, it opens this job and nothing else, so it may live as long as the job could.
-  const terms = { validAfter: 0, validBefore: job.deadline };
-  const digest = await chain.authorizationDigest({
-    from: wallet.address,
-    amount: deposit,
-    nonce: jobId,
-    ...terms,
+function notSeen(jobId: Hex): InfernetError {
+  return new InfernetError("job-unconfirmed", `the job ${jobId} does not stand in the latest block`, {
+    hint: "The chain may have reorganised: see `infernet job list`; the deposit comes back in any case.",
   });
-  return chain.calls.openWithAuthorization(job, deposit, { ...terms, signature: wallet.signDigest(digest) });
 }
 
-/** What the latest block shows of an open job's opening; undefined while it shows none. */
-export async function readOpening(
-  chain: Chain,
-  jobId: Hex,
-): Promise<{ deposit: bigint; openedAt: number; block: number } | undefined> {
-  const { status, deposit } = await chain.getJobState(jobId);
-  const opened = status === "open" ? await chain.getOpened(jobId) : undefined;
-  return opened && { deposit, openedAt: opened.timestamp, block: opened.block };
+function refusedByCode(account: Address, cause: unknown): InfernetError {
+  return new InfernetError(
+    "insufficient-funds",
+    `the code of ${account} does not take this wallet's signatures`,
+    {
+      hint: `Ways on: name the smart wallet that this key owns with --account; or send the chain's own coin to the wallet and use --gas own; or move the USDC to an account without code.`,
+      cause,
+    },
+  );
 }

@@ -120,12 +120,13 @@ async function readAnswer(deps: PaidRequestDeps, paid: Paid, { signal, emit }: W
       request,
       exposure: {
         prices: model,
+        openingFee: job.openingFee,
         promptTokens: request.promptTokenBound,
         aheadTokens,
         maxTokens: limit,
         stepTokens: Math.ceil(offer.chunkTokens / 2),
       },
-      firstNeed: firstReceiptAmount(request, model, aheadTokens),
+      firstNeed: firstReceiptAmount(request, model, aheadTokens, job.openingFee),
       admissionTokens: tokensAhead(2),
     },
     now: await followBlockTime(chain, clock),
@@ -173,6 +174,7 @@ function faultOf(
     requestId,
     modelDigest: model.digest,
     prices: model,
+    openingFee: job.openingFee,
     promptTokenBound: request.promptTokenBound,
     received,
     signed: ledger.findJob(jobId)!.signed,
@@ -234,13 +236,13 @@ function billOf(
   { promptTokens, completionTokens, estimated, jobCharge }: SignedDelivery,
   settled: Bill["settled"],
 ): Bill {
-  const { jobId, deposit, signed, opening, openGas } = job;
+  const { jobId, deposit, signed, openTx, openGas } = job;
   const { text, finishReason } = arrived;
   return {
     ...{ jobId, node: job.job.node, model: model.name },
     ...{ promptTokens, completionTokens, estimated },
     ...{ charge: jobCharge, deposit, signed },
-    ...{ openTx: opening?.hash ?? null, openGas, settled },
+    ...{ openTx, openGas, settled },
     ...{ text, finishReason, firstTokenMs },
   };
 }

@@ -1,22 +1,25 @@
 // Owns how a job comes to its end: what the chain says of it, the node's early close, and the refund after the deadline.
 import { setTimeout as delay } from "node:timers/promises";
 import type { Chain } from "../chain/chain.ts";
-import type { Sender, TransactionOutcome } from "../chain/sender.ts";
-import type { Hex } from "../protocol/bytes.ts";
+import type { Sender } from "../chain/sender.ts";
+import type { Address, Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
+import type { Job } from "../protocol/job.ts";
 import { decodeOffer } from "../protocol/offer.ts";
 import type { JobDocument } from "../protocol/wire.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { jobSalt } from "./budget.ts";
+import { type GasChoice, paysOwnGas } from "./gas.ts";
 import type { RequesterLedger } from "./ledger.ts";
 import type { JobPhase, LedgerJob } from "./ledger-rows.ts";
 import { type NodeClient, openNodeClient } from "./node-client.ts";
-import { readOpening } from "./opening.ts";
+import { relayMove } from "./relays.ts";
 
 export type SettlementDeps = {
   chain: Chain;
   ledger: RequesterLedger;
   sender: Sender;
+  wallet: { address: Address };
   seed: Hex;
   clock: Clock;
 };
@@ -29,8 +32,14 @@ export type Settlement = {
   /** Resolves with the job when the chain has closed it, or with undefined when that takes too long. */
   awaitClosed(jobId: Hex, wait: { timeoutMs: number; signal?: AbortSignal }): Promise<LedgerJob | undefined>;
   /** Takes an unclaimed deposit back after the deadline. Throws `job-unconfirmed` before it, saying when. */
-  refund(jobId: Hex): Promise<TransactionOutcome | "nothing-to-do">;
+  refund(jobId: Hex, how?: RefundWish): Promise<Refund | "nothing-to-do">;
 };
+
+/** Who pays the gas; `node` is the only one that shall send it. */
+export type RefundWish = { gas?: GasChoice | undefined; node?: Address | undefined };
+
+/** `node` is who sent it, null for the wallet itself; only the wallet's own transaction tells its gas. */
+export type Refund = { tx: Hex | null; gasUsed: bigint | null; node: Address | null };
 
 const FIRST_POLL_MS = 50;
 const LONGEST_POLL_MS = 2_000;
@@ -68,7 +77,18 @@ export function createSettlement(deps: SettlementDeps): Settlement {
     }
   }
 
-  async function refund(jobId: Hex): Promise<TransactionOutcome | "nothing-to-do"> {
+  async function sendRefund(jobId: Hex, job: Job, { gas = "auto", node }: RefundWish): Promise<Refund> {
+    if (await paysOwnGas(chain, deps.wallet.address, gas)) {
+      const { hash, gasUsed } = await sender.send(chain.calls.refund(job));
+      return { tx: hash, gasUsed, node: null };
+    }
+    const isDone = async () => (await chain.getJobState(jobId)).status === "closed";
+    const wish = { node, first: job.node };
+    const relayed = await relayMove(deps, wish, async () => ({ kind: "refund", job }), isDone);
+    return { ...relayed, gasUsed: null };
+  }
+
+  async function refund(jobId: Hex, how: RefundWish = {}): Promise<Refund | "nothing-to-do"> {
     const { phase, job } = await sync(jobId);
     if (FINISHED.includes(phase) || UNOPENED.includes(phase)) return "nothing-to-do";
     const block = await chain.getBlock("latest");
@@ -76,10 +96,10 @@ export function createSettlement(deps: SettlementDeps): Settlement {
     if (Math.max(block.timestamp, deps.clock.nowSeconds()) < job.deadline)
       throw tooEarly(jobId, job.deadline);
     try {
-      const outcome = await sender.send(chain.calls.refund(job));
+      const sent = await sendRefund(jobId, job, how);
       const { claimed } = await chain.getJobState(jobId);
       ledger.noteClosed(jobId, "refunded", claimed);
-      return outcome;
+      return sent;
     } catch (error) {
       // The node may settle in the same moment.
       if (FINISHED.includes((await sync(jobId)).phase)) return "nothing-to-do";
@@ -130,6 +150,16 @@ function closeInLedger(ledger: RequesterLedger, { jobId, delivery }: LedgerJob, 
       delivery,
     });
   ledger.noteClosed(jobId, "closed", claimed);
+}
+
+/** What the latest block shows of an open job's opening; undefined while it shows none. */
+export async function readOpening(
+  chain: Chain,
+  jobId: Hex,
+): Promise<{ deposit: bigint; openedAt: number; block: number; tx: Hex } | undefined> {
+  const { status, deposit } = await chain.getJobState(jobId);
+  const opened = status === "open" ? await chain.getOpened(jobId) : undefined;
+  return opened && { deposit, openedAt: opened.timestamp, block: opened.block, tx: opened.tx };
 }
 
 /** A crash between an opening's broadcast and its note leaves the job behind the chain. */

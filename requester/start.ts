@@ -1,7 +1,7 @@
 // Owns the requester as a whole: its ledger, budget and wallet behind one door, for the command line and the gateway.
 import type { Chain } from "../chain/chain.ts";
-import { createSender, type TransactionOutcome } from "../chain/sender.ts";
-import type { Hex } from "../protocol/bytes.ts";
+import { createSender } from "../chain/sender.ts";
+import type { Address, Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import type { JobDocument } from "../protocol/wire.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -11,9 +11,10 @@ import type { Store } from "../runtime/store.ts";
 import { type BudgetLimits, createReceiptDesk } from "./budget.ts";
 import { type JobReport, reportJob } from "./job-report.ts";
 import { openLedger } from "./ledger.ts";
+import { depositMoney, type Moved, type MoveWish, withdrawMoney } from "./moves.ts";
 import { createJobOpener } from "./opening.ts";
 import { recoverJobs } from "./recovery.ts";
-import { createSettlement } from "./settlement.ts";
+import { createSettlement, type Refund, type RefundWish } from "./settlement.ts";
 import type { Bill, SubmitEvent, SubmitInput } from "./submission.ts";
 import { submitRequest } from "./submit.ts";
 import { tendJobs } from "./tending.ts";
@@ -24,8 +25,10 @@ export type RequesterDeps = {
   /** Opened with `REQUESTER_MIGRATIONS`. */
   store: Store;
   log: Log;
-  /** Pays deposits and gas. */
+  /** Signs, and pays gas where no node does. */
   wallet: Signer;
+  /** Whose money it is: a smart wallet that the wallet's key speaks for; the wallet itself unless told otherwise. */
+  account?: Address | undefined;
   /** 32 bytes from which every job's salt and session key derive. */
   seed: Hex;
   clock: Clock;
@@ -44,6 +47,8 @@ export type RequesterSnapshot = {
 };
 
 export type Requester = {
+  /** Whose money it is. */
+  account: Address;
   /** Pays for one request: see `SubmitInput` and `Bill`. Meanwhile what an earlier run left behind is tended. */
   submit(input: SubmitInput): Promise<Bill>;
   /** A job after a look at the chain. Throws `job-not-found`. */
@@ -53,7 +58,11 @@ export type Requester = {
   /** Asks a job's node to settle it now. */
   close(jobId: Hex): Promise<JobDocument>;
   /** Takes back what nobody claimed, from the deadline on. */
-  refund(jobId: Hex): Promise<TransactionOutcome | "nothing-to-do">;
+  refund(jobId: Hex, how?: RefundWish): Promise<Refund | "nothing-to-do">;
+  /** Moves the account's USDC into its credit. */
+  deposit(wish: MoveWish): Promise<Moved>;
+  /** Moves credit out as USDC. */
+  withdraw(wish: MoveWish & { to: Address }): Promise<Moved>;
   /** Brings all jobs that nobody works on further towards their end. */
   tend(): Promise<JobReport[]>;
   /** Finds the wallet's open jobs on the chain when the ledger was lost, and returns them. */
@@ -67,12 +76,16 @@ export type Requester = {
 /** Starts a requester; it does nothing by itself until it is asked to. */
 export async function startRequester(deps: RequesterDeps): Promise<Requester> {
   const { chain, store, log, wallet, seed, clock, budget: limits, patienceMs = PATIENCE_MS } = deps;
+  const { account = wallet.address } = deps;
   const ledger = openLedger(store);
   const sender = createSender(chain, wallet);
   const desk = createReceiptDesk({ ledger, domain: chain.domain, seed, limits, clock });
-  const opener = createJobOpener({ chain, ledger, sender, wallet, seed, clock });
+  const opener = createJobOpener({
+    ...{ chain, ledger, desk, sender, wallet, account, seed, clock, patienceMs },
+  });
   const work = createWorkList(ledger);
-  const settlement = createSettlement({ chain, ledger, sender, seed, clock });
+  const settlement = createSettlement({ chain, ledger, sender, wallet, seed, clock });
+  const moveDeps = { chain, ledger, sender, wallet, account, clock };
   const running = new Set<Promise<unknown>>();
   const listeners = new Set<(event: SubmitEvent) => void>();
   const stopped = new AbortController();
@@ -91,7 +104,21 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
     if (stopped.signal.aborted) throw new InfernetError("interrupted", "the requester is stopping");
     const signals = [stopped.signal, input.signal].filter((signal) => signal !== undefined);
     const submission = submitRequest(
-      { chain, ledger, desk, opener, settlement, limits, seed, log, clock, work, patienceMs, tendLeft },
+      {
+        chain,
+        ledger,
+        desk,
+        opener,
+        settlement,
+        limits,
+        wallet,
+        seed,
+        log,
+        clock,
+        work,
+        patienceMs,
+        tendLeft,
+      },
       {
         ...input,
         signal: AbortSignal.any(signals),
@@ -106,14 +133,17 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
   }
 
   return {
+    account,
     submit,
     status: async (jobId) => reportJob(await settlement.sync(jobId)),
     listJobs: () => ledger.listJobs().map(reportJob),
     close: (jobId) => settlement.closeAtNode(jobId),
-    refund: (jobId) => settlement.refund(jobId),
+    refund: (jobId, how) => settlement.refund(jobId, how),
+    deposit: (wish) => depositMoney(moveDeps, wish),
+    withdraw: (wish) => withdrawMoney(moveDeps, wish),
     tend: async () => (await tend("all")).map(reportJob),
     async recover() {
-      const found = await recoverJobs(chain, ledger, wallet.address);
+      const found = await recoverJobs(chain, ledger, account);
       return found.map((jobId) => reportJob(ledger.findJob(jobId)!));
     },
     async stop() {

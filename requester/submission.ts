@@ -3,6 +3,7 @@ import type { Address, Hex } from "../protocol/bytes.ts";
 import type { SignedDelivery } from "../protocol/delivery.ts";
 import type { Offer } from "../protocol/offer.ts";
 import type { ModelPath } from "../protocol/wire.ts";
+import type { GasChoice } from "./gas.ts";
 
 export type SubmitInput = {
   path: ModelPath;
@@ -14,6 +15,8 @@ export type SubmitInput = {
   maxCharge?: bigint | undefined;
   /** The wished time from opening to deadline: an hour unless told otherwise, longer where the offer wants it. */
   deadlineSeconds?: number | undefined;
+  /** Who pays the gas of the opening; `auto` unless told otherwise. */
+  gas?: GasChoice | undefined;
   /** How long to wait until the chain has closed the job, in milliseconds; not at all unless told so. */
   settlementTimeoutMs?: number | undefined;
   signal?: AbortSignal | undefined;

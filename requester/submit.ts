@@ -2,18 +2,22 @@
 import { InfernetError } from "../protocol/errors.ts";
 import { marginSeconds } from "../protocol/funding.ts";
 import { least } from "../protocol/price.ts";
+import type { Signer } from "../runtime/signers/secp256k1.ts";
 import { readBlockTime } from "./block-time.ts";
 import type { BudgetLimits } from "./budget.ts";
 import { chooseNode } from "./choose.ts";
+import { paysOwnGas } from "./gas.ts";
 import type { LedgerJob } from "./ledger-rows.ts";
 import { type ModelRequest, readModelRequest } from "./model-request.ts";
 import type { JobOpener } from "./opening.ts";
 import { type PaidRequestDeps, payRequest } from "./paid-request.ts";
+import { canStillBeRelayed } from "./relayed-opening.ts";
 import type { Bill, SubmitEvent, SubmitInput } from "./submission.ts";
 import type { WorkList } from "./work-list.ts";
 
 export type SubmitDeps = PaidRequestDeps & {
   opener: JobOpener;
+  wallet: Signer;
   limits: BudgetLimits;
   work: WorkList;
   /** Begins to bring the jobs of earlier runs to their end that nobody takes over. */
@@ -35,12 +39,14 @@ export async function submitRequest(deps: SubmitDeps, input: SubmitInput): Promi
   let job = await claimLeftJob(deps, request, input);
   deps.tendLeft();
   try {
-    if (job) emit({ type: "resumed", jobId: job.jobId, signed: job.signed });
-    else {
-      job = await planJob(deps, request, input, emit);
-      stopIfAborted(signal, () => deps.ledger.dropJob(job!.jobId));
-      job = await openPlanned(deps, job, emit);
-    }
+    const isLeft = job !== undefined;
+    const isRelayed = isLeft
+      ? false
+      : !(await paysOwnGas(deps.chain, deps.wallet.address, input.gas ?? "auto"));
+    job ??= await planJob(deps, request, input, isRelayed, emit);
+    if (isLeft) emit({ type: "resumed", jobId: job.jobId, signed: job.signed });
+    else stopIfAborted(signal, () => deps.ledger.dropJob(job!.jobId));
+    if (job.openedAt === null) job = await openPlanned(deps, job, { isRelayed, signal }, emit);
     return await payRequest(deps, job, request, { signal, settlementTimeoutMs, emit });
   } finally {
     if (job) deps.work.leave(job.jobId);
@@ -55,35 +61,47 @@ async function claimLeftJob(
 ): Promise<LedgerJob | undefined> {
   for (const { jobId, job } of ledger.jobsOfRequest(request.requestHash)) {
     if (node !== undefined && node !== job.node) continue;
-    const { phase, openedAt } = await settlement.sync(jobId);
-    if (phase !== "open" && phase !== "streaming") continue;
-    const servedUntil = job.deadline - marginSeconds(openedAt!, job.deadline);
-    if ((await readBlockTime(chain, clock)) < servedUntil && work.take(jobId)) return ledger.findJob(jobId);
+    const left = await settlement.sync(jobId);
+    if (!isUsable(left, await readBlockTime(chain, clock)) || !work.take(jobId)) continue;
+    return ledger.findJob(jobId);
   }
+}
+
+/** Open and served for some time yet, or handed to its node, which may have opened it or still can. */
+function isUsable(left: LedgerJob, now: number): boolean {
+  const { phase, openedAt, job } = left;
+  if (phase !== "open" && phase !== "streaming") return canStillBeRelayed(left, now);
+  return now < job.deadline - marginSeconds(openedAt!, job.deadline);
 }
 
 async function planJob(
   deps: SubmitDeps,
   request: ModelRequest,
   { deadlineSeconds: lifeSeconds, node, maxCharge: wished }: SubmitInput,
+  isRelayed: boolean,
   emit: Emit,
 ): Promise<LedgerJob> {
   if (lifeSeconds !== undefined && !(lifeSeconds > 0 && lifeSeconds < MAX_LIFE_SECONDS))
     throw new InfernetError("bad-request", "the deadline must be less than 30 days away");
   const maxCharge = affordable(deps, wished);
-  const choice = await chooseNode(deps, { request, node, maxCharge });
+  const choice = await chooseNode(deps, { request, node, maxCharge, isRelayed });
   const { endpoint, estimatedCost, latencyMs, signedOffer } = choice;
   emit({ type: "chosen", node: choice.node, endpoint, offer: signedOffer.offer, estimatedCost, latencyMs });
-  const planned = await deps.opener.plan(request, choice, { maxCharge, lifeSeconds });
+  const planned = await deps.opener.plan(request, choice, { maxCharge, isRelayed, lifeSeconds });
   deps.work.take(planned.jobId);
   return planned;
 }
 
-async function openPlanned({ opener }: SubmitDeps, planned: LedgerJob, emit: Emit): Promise<LedgerJob> {
+async function openPlanned(
+  { opener }: SubmitDeps,
+  planned: LedgerJob,
+  how: { isRelayed: boolean; signal: AbortSignal },
+  emit: Emit,
+): Promise<LedgerJob> {
   emit({ type: "opening", jobId: planned.jobId, deposit: planned.deposit });
-  const job = await opener.open(planned);
-  const { jobId, deposit, opening, openGas } = job;
-  emit({ type: "opened", jobId, deposit, tx: opening!.hash, gasUsed: openGas });
+  const job = await opener.open(planned, how);
+  const { jobId, deposit, openTx, openGas } = job;
+  emit({ type: "opened", jobId, deposit, tx: openTx!, gasUsed: openGas });
   return job;
 }
 

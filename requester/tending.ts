@@ -49,13 +49,15 @@ async function leftJobs({ chain, clock, ledger }: TendingDeps): Promise<LedgerJo
 }
 
 async function tendJob({ chain, ledger, settlement }: TendingDeps, jobId: Hex): Promise<void> {
-  const { phase, terms, job } = await settlement.sync(jobId);
-  if (FINISHED.includes(phase)) return;
+  // The time is read before the state: a state of this block or a later one shows what was opened up to it.
   const { timestamp } = await chain.getBlock("latest");
+  const { phase, terms, job, consent, openTx } = await settlement.sync(jobId);
+  if (FINISHED.includes(phase)) return;
   const isOver = timestamp >= job.deadline;
   if (UNOPENED.includes(phase)) {
-    // No transaction of a job that was only planned ever left; past its deadline the Escrow opens none.
-    if (phase === "planned" || isOver) ledger.dropJob(jobId);
+    // Nothing of a job that was only planned ever left. A consent that expired opens nothing; no job opens past its deadline.
+    const isExpired = consent !== null && openTx === null && timestamp >= consent.validBefore;
+    if (phase === "planned" || isExpired || isOver) ledger.dropJob(jobId);
     return;
   }
   ledger.noteEnded(jobId, null);

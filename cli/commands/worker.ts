@@ -46,6 +46,14 @@ export const workerCommand: CommandSpec<Options, undefined> = {
       integerBetween(1, 1_000_000),
     ),
     new Option("--min-deposit <usdc>", "least deposit of a job").argParser(parseAmount),
+    new Option(
+      "--opening-fee <usdc>",
+      "what opening a job for a requester without gas costs it (default: 0.01; 0 on a local chain)",
+    ).argParser(parseAmount),
+    new Option(
+      "--relay-fee <usdc>",
+      "what sending a withdrawal for its owner costs (default: 0.01; 0 on a local chain)",
+    ).argParser(parseAmount),
     new Option("--native-usdc <usdc>", "what the chain's own coin is worth, to weigh gas").argParser(
       parseAmount,
     ),

@@ -30,6 +30,7 @@ const anyAsk: fc.Arbitrary<Ask> = fc.record({
   need: fc.oneof(amount, fc.constant((1n << 96n) - 1n)),
   signed: amount,
   prices: fc.record({ inputPrice: price, outputPrice: price }),
+  openingFee: fc.bigInt({ min: 0n, max: 5_000n }),
   promptTokens: tokens,
   arrivedTokens: tokens,
   aheadTokens: tokens,
@@ -59,9 +60,9 @@ describe("what a requester signs", () => {
       fc.property(anyAsk, (ask) => {
         const signed = outcomeOf(ask);
         if (typeof signed === "string") return;
-        const { promptTokens, arrivedTokens, aheadTokens, maxTokens, prices } = ask;
+        const { promptTokens, arrivedTokens, aheadTokens, maxTokens, prices, openingFee } = ask;
         const completionTokens = Math.min(arrivedTokens + aheadTokens, maxTokens);
-        const own = chargeOf([{ promptTokens, completionTokens }], prices);
+        const own = chargeOf([{ promptTokens, completionTokens }], prices, openingFee);
         for (const limit of [ask.deposit, ask.maxCharge, ask.signed + ask.dayLeft, ask.need, own])
           expect(signed <= limit, `${signed} <= ${limit}`).to.equal(true);
       }),
@@ -108,7 +109,14 @@ describe("what a requester signs", () => {
 
   const ASK: Ask = {
     ...{ need: 100n, signed: 50n, prices: { inputPrice: 0n, outputPrice: 1_000_000n } },
-    ...{ promptTokens: 0, arrivedTokens: 40, aheadTokens: 64, maxTokens: 1000, stepTokens: 32 },
+    ...{
+      openingFee: 0n,
+      promptTokens: 0,
+      arrivedTokens: 40,
+      aheadTokens: 64,
+      maxTokens: 1000,
+      stepTokens: 32,
+    },
     ...{ deposit: 1000n, maxCharge: 1000n, dayLeft: 1000n },
     ...{ now: OPENED_AT, openedAt: OPENED_AT, deadline: OPENED_AT + 3600 },
   };
@@ -138,7 +146,7 @@ describe("what a requester signs", () => {
 describe("the receipt desk", () => {
   const EXPOSURE: Exposure = {
     ...{ prices: { inputPrice: 100_000n, outputPrice: 1_000_000n }, promptTokens: 100 },
-    ...{ arrivedTokens: 0, aheadTokens: 8, maxTokens: 10_000, stepTokens: 4 },
+    ...{ openingFee: 0n, arrivedTokens: 0, aheadTokens: 8, maxTokens: 10_000, stepTokens: 4 },
   };
   const SEEN = { lastEventId: 0, transcript: ZERO_WORD, now: OPENED_AT };
 

@@ -33,7 +33,7 @@ describe("the requester's ledger", () => {
     const kept = openLedger(openStore(path, REQUESTER_MIGRATIONS)).findJob(jobId)!;
     expect(kept.terms).to.deep.equal(planned.terms);
     expect(kept.job).to.deep.equal(planned.job);
-    expect(kept.opening).to.deep.equal(TRANSACTION);
+    expect(kept.openTx).to.equal(TRANSACTION.hash);
     expect(kept.delivery).to.deep.equal(DELIVERY);
     expect(kept).to.include({ phase: "ended", deposit: 900n, signed: 40n, lastEventId: 3, openGas: 55_000n });
   });

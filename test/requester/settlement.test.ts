@@ -49,7 +49,7 @@ describe("a job's end", function () {
     expect(early.code).to.equal("job-unconfirmed");
     expect(early.data.deadline).to.equal(deadline);
     await world.local.increaseTime(3700);
-    expect(await buyer.requester.refund(jobId)).to.include({ status: "success" });
+    expect(await buyer.requester.refund(jobId)).to.include({ node: null });
     expect(await world.chain.getCredit(buyer.wallet.address)).to.equal(deposit);
     expect(await buyer.requester.status(jobId)).to.include({
       phase: "refunded",

@@ -28,6 +28,8 @@ export type MarketOptions = {
   upstream?: readonly string[];
   /** Where the worker listens when the endpoint that the Registry lists is somebody else's. */
   workerPort?: number;
+  /** What the requester's wallet owns for gas; an ether unless told otherwise. */
+  requesterWei?: bigint;
   /** More settings of the seller's processes. */
   sellerEnv?: Record<string, string>;
 };
@@ -43,7 +45,7 @@ export type Worker = WatchedProcess & {
 
 /** Starts everything but the worker. `close` ends every process that was started here, whatever happened. */
 export async function openMarket(options: MarketOptions = {}) {
-  const { upstream = EMBEDDED, workerPort, sellerEnv = {} } = options;
+  const { upstream = EMBEDDED, workerPort, sellerEnv = {}, requesterWei = ETHER } = options;
   const chain = await startLocalChain();
   const [seller, buyer] = await Promise.all([createCommandLine(chain), createCommandLine(chain)]).catch(
     async (error: unknown) => {
@@ -72,8 +74,8 @@ export async function openMarket(options: MarketOptions = {}) {
     const payee = toHex(randomBytes(20));
     const endpoint = `https://127.0.0.1:${await freePort()}`;
     const [requester, node] = await Promise.all([
-      createAccount(chain, homePaths(buyer.home).walletKey),
-      createAccount(chain, homePaths(seller.home).nodeKey),
+      createAccount(chain, homePaths(buyer.home).walletKey, requesterWei),
+      createAccount(chain, homePaths(seller.home).nodeKey, ETHER),
     ]);
     await chain.mintUsdc(requester, ALLOWANCE);
     const listing = ["--payee", payee, "--endpoint", endpoint, "--model", `${MODEL}=${PRICES}`];
@@ -115,11 +117,11 @@ export function baseUnits(usdc: unknown): bigint {
 }
 
 /** A key file as `wallet create` and `node create` make it, but cheap to open: commands open it many times. */
-async function createAccount(chain: LocalChain, keyPath: string): Promise<Address> {
+async function createAccount(chain: LocalChain, keyPath: string, wei: bigint): Promise<Address> {
   const privateKey = generatePrivateKey();
   await saveKey(keyPath, privateKey, PASSPHRASE, { scryptN: 1024 });
   const address = addressOf(privateKey);
-  await chain.fundNative(address, ETHER);
+  if (wei > 0n) await chain.fundNative(address, wei);
   return address;
 }
 

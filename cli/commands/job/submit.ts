@@ -10,12 +10,14 @@ import type { CommandSpec } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { describeFields } from "../../event-form.ts";
 import { type FundingFlags, WAIT_FUNDS_OPTION, whenFunded } from "../../funding.ts";
+import { ACCOUNT_OPTION, GAS_OPTION, type GasFlags } from "../../gas-flags.ts";
 import { type PromptFlags, readPrompt } from "../../prompt-input.ts";
 import { openNewRequester } from "../../requester-session.ts";
 import { decimalBetween, integerBetween, parseAddress, parseAmount, parseDuration } from "../../values.ts";
 
 type Options = PromptFlags &
-  FundingFlags & {
+  FundingFlags &
+  Pick<GasFlags, "gas" | "account"> & {
     model: string;
     system?: string;
     maxTokens?: number;
@@ -48,6 +50,8 @@ export const submitCommand: CommandSpec<Options, undefined> = {
       "the same seed gives the same answer, where the model supports it",
     ).argParser(integerBetween(0, MAX_SEED)),
     new Option("--node <address>", "only this node").argParser(parseAddress),
+    GAS_OPTION,
+    ACCOUNT_OPTION,
     new Option("--max-usdc <amount>", "the most that the answer may cost").argParser(parseAmount),
     new Option(
       "--deadline <duration>",
@@ -63,7 +67,8 @@ export const submitCommand: CommandSpec<Options, undefined> = {
   ],
   async run(context, options) {
     const body = requestBodyOf(options, await readPrompt(context, options));
-    const { requester, wallet: owner } = await openNewRequester(context);
+    const { requester, wallet } = await openNewRequester(context, options.account);
+    const owner = options.account ?? wallet;
     const bill = await whenFunded(context, { ...options, owner }, () =>
       streamAnswer(context, requester, { ...options, body }),
     );
@@ -106,6 +111,7 @@ async function streamAnswer(
       path: "/v1/chat/completions",
       body,
       node: options.node,
+      gas: options.gas,
       maxCharge: options.maxUsdc,
       deadlineSeconds: options.deadline,
       settlementTimeoutMs: waitMs(options.wait),

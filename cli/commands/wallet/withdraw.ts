@@ -1,51 +1,57 @@
 // Owns `infernet wallet withdraw`: credit out of the Escrow as USDC.
 import { Argument, Option } from "commander";
 import type { Address } from "../../../protocol/bytes.ts";
-import { InfernetError } from "../../../protocol/errors.ts";
 import { formatUsdc } from "../../../protocol/price.ts";
+import type { MoveTransaction } from "../../../requester/moves.ts";
 import type { CommandSpec } from "../../command.ts";
-import { unlock } from "../../identity.ts";
-import { createTransact, type SentTransaction } from "../../transact.ts";
+import { ACCOUNT_OPTION, GAS_OPTION, type GasFlags, NODE_OPTION, tellMoves } from "../../gas-flags.ts";
+import { openRequester } from "../../requester-session.ts";
 import { parseAddress, parseAmountOrAll } from "../../values.ts";
 
-type Options = { amount: bigint | "all"; to?: Address };
+type Options = GasFlags & { amount: bigint | "all"; to?: Address };
 type Result = {
   owner: Address;
   to: Address;
   amountUsdc: string;
+  /** What the node that sent it earned, out of the credit. */
+  feeUsdc: string;
   creditUsdc: string;
-  transactions: SentTransaction[];
+  /** Who sent it; null for the wallet itself. */
+  node: Address | null;
+  transactions: MoveTransaction[];
 };
 
 export const withdrawCommand: CommandSpec<Options, Result> = {
   name: "withdraw",
   summary: "Move credit out of the Escrow as USDC",
   arguments: [new Argument("<amount>", "USDC, like 1.25, or all").argParser(parseAmountOrAll)],
-  options: [new Option("--to <address>", "where to (default: the wallet)").argParser(parseAddress)],
+  options: [
+    new Option("--to <address>", "where to (default: the wallet)").argParser(parseAddress),
+    GAS_OPTION,
+    NODE_OPTION,
+    ACCOUNT_OPTION,
+  ],
   examples: ["wallet withdraw all", "wallet withdraw 2.5 --to 0x70997970C51812dc3A010C7d01b50e0d17dc79C8"],
-  async run(context, options) {
+  async run(context, { amount: wanted, to: wished, gas, node: only, account }) {
+    const requester = await openRequester(context, account);
+    const owner = requester.account;
+    const to = wished ?? owner;
+    const moved = await requester.withdraw({ amount: wanted, to, gas, node: only });
+    const { amount, fee, node, transactions } = moved;
+    tellMoves(context, transactions);
     const chain = await context.chain();
-    const wallet = await unlock(context, "wallet");
-    const credit = await chain.getCredit(wallet.address);
-    const amount = options.amount === "all" ? credit : options.amount;
-    if (amount === 0n || amount > credit) {
-      throw new InfernetError(
-        "insufficient-funds",
-        `the credit is ${formatUsdc(credit)} USDC, less than what is to be withdrawn`,
-        { hint: "What open jobs hold comes back when they are settled or refunded: infernet job list." },
-      );
-    }
-    const to = options.to ?? wallet.address;
-    const transact = await createTransact(context, wallet);
-    const transactions = [await transact(chain.calls.withdraw(to, amount))];
     return {
-      owner: wallet.address,
+      owner,
       to,
       amountUsdc: formatUsdc(amount),
-      creditUsdc: formatUsdc(await chain.getCredit(wallet.address)),
+      feeUsdc: formatUsdc(fee),
+      creditUsdc: formatUsdc(await chain.getCredit(owner)),
+      node,
       transactions,
     };
   },
-  render: ({ amountUsdc, to, creditUsdc }) =>
-    `Withdrew ${amountUsdc} USDC to ${to}. Credit: ${creditUsdc} USDC.`,
+  render: ({ amountUsdc, feeUsdc, node, to, creditUsdc }) => {
+    const fee = node ? ` (fee: ${feeUsdc} USDC)` : "";
+    return `Withdrew ${amountUsdc} USDC to ${to}${fee}. Credit: ${creditUsdc} USDC.`;
+  },
 };
