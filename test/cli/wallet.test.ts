@@ -50,7 +50,7 @@ describe("infernet wallet, on a real chain", function () {
     await chain.mintUsdc(address, 5_000_000n);
     const { exitCode, stderr } = await json("wallet", "deposit", "1");
     expect(exitCode).to.equal(3);
-    const { error } = JSON.parse(stderr);
+    const { error } = JSON.parse(stderr.trim().split("\n").at(-1)!);
     expect(error.code).to.equal("insufficient-funds");
     expect(`${error.message} ${error.hint}`).to.contain(address);
   });
