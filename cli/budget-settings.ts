@@ -3,7 +3,7 @@ import { z } from "zod";
 import { InfernetError } from "../protocol/errors.ts";
 import { parseUsdc } from "../protocol/price.ts";
 import type { BudgetLimits } from "../requester/budget.ts";
-import { environmentSource, readConfigFile, resolveSettings } from "../runtime/config.ts";
+import { environmentSource, readConfigFile, resolveSettings, type Source } from "../runtime/config.ts";
 
 const amount = z.coerce.string().transform((text, refinement) => {
   try {
@@ -13,21 +13,27 @@ const amount = z.coerce.string().transform((text, refinement) => {
     return z.NEVER;
   }
 });
-const shape = { maxUsdcPerJob: amount, maxUsdcPerDay: amount };
+/** The settings of the file's `requester` section. */
+export const BUDGET_SETTINGS = { maxUsdcPerJob: amount, maxUsdcPerDay: amount };
 
 /** What one job and one day may cost when no setting says otherwise. */
 const DEFAULT_BUDGET = { maxUsdcPerJob: "1", maxUsdcPerDay: "10" };
 
 /** INFERNET_MAX_USDC_PER_JOB and INFERNET_MAX_USDC_PER_DAY, else the file's `requester` section, else the defaults. */
 export function readBudget(home: string, env: NodeJS.ProcessEnv): BudgetLimits {
+  const settings = resolveSettings(BUDGET_SETTINGS, budgetSources(home, env));
+  return { perJob: settings.maxUsdcPerJob, perDay: settings.maxUsdcPerDay };
+}
+
+/** Where `BUDGET_SETTINGS` come from, strongest first. Throws `bad-config` for a file that cannot be read. */
+export function budgetSources(home: string, env: NodeJS.ProcessEnv): Source[] {
   const { requester: section = {} } = readConfigFile(home);
   if (typeof section !== "object" || section === null) {
     throw new InfernetError("bad-config", '"requester" in config.json must be an object');
   }
-  const settings = resolveSettings(shape, [
-    environmentSource(env, Object.keys(shape)),
+  return [
+    environmentSource(env, Object.keys(BUDGET_SETTINGS)),
     { name: "config.json", values: section as Record<string, unknown>, nameOf: (key) => `requester.${key}` },
     { name: "defaults", values: DEFAULT_BUDGET },
-  ]);
-  return { perJob: settings.maxUsdcPerJob, perDay: settings.maxUsdcPerDay };
+  ];
 }

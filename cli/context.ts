@@ -10,6 +10,8 @@ export type Context = {
   readonly output: Output;
   readonly prompter: Prompter;
   readonly terminal: Terminal;
+  /** The global flags that were given, as settings. */
+  readonly flags: Partial<Config>;
   /** Aborts with `interrupted` when a person or a closed pipe ends the command. */
   readonly signal: AbortSignal;
   config(): Promise<Config>;
@@ -28,10 +30,7 @@ export const LOCAL_CHAIN_ID = 31_337;
 /** A local chain's contracts are found where ignition puts them; those of a real chain only where a setting says. */
 const LOCAL_DEPLOYMENTS = "ignition/deployments";
 
-export type ContextParts = Pick<Context, "output" | "terminal" | "signal"> & {
-  /** The global flags that were given. */
-  flags: Partial<Config>;
-};
+export type ContextParts = Pick<Context, "output" | "terminal" | "signal" | "flags">;
 
 /** A context and its end; `endsItself` tells whether the command has said so. */
 type LaunchedContext = Context & { readonly endsItself: boolean; close(): Promise<void> };
@@ -47,6 +46,7 @@ export function createContext(parts: ContextParts): LaunchedContext {
   return {
     output: parts.output,
     terminal,
+    flags,
     signal: parts.signal,
     prompter: createPrompter(terminal),
     config,

@@ -4,6 +4,8 @@ import packageJson from "../package.json" with { type: "json" };
 import { InfernetError } from "../protocol/errors.ts";
 import { addCommand, formatExamples, type Launch } from "./command.ts";
 import { backupCommand } from "./commands/backup.ts";
+import { setConfigCommand, unsetConfigCommand } from "./commands/config/change.ts";
+import { getConfigCommand, listConfigCommand, pathConfigCommand } from "./commands/config/show.ts";
 import { closeCommand } from "./commands/job/close.ts";
 import { listCommand } from "./commands/job/list.ts";
 import { recoverCommand } from "./commands/job/recover.ts";
@@ -108,6 +110,13 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
   addCommand(node, retireCommand, launch);
   addCommand(node, earningsCommand, launch);
   addCommand(node, payoutCommand, launch);
+
+  const config = program.command("config").description("Settings: what is set, and where it comes from");
+  addCommand(config, listConfigCommand, launch);
+  addCommand(config, getConfigCommand, launch);
+  addCommand(config, setConfigCommand, launch);
+  addCommand(config, unsetConfigCommand, launch);
+  addCommand(config, pathConfigCommand, launch);
   return program;
 }
 

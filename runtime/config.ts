@@ -4,15 +4,15 @@ import { z } from "zod";
 import { toAddress } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import { type Environment, homeFolder, homePaths } from "./home.ts";
-import { systemCode } from "./private-file.ts";
+import { replacePrivateFile, systemCode } from "./private-file.ts";
 
 const address = z
   .string()
   .regex(/^0x[0-9a-fA-F]{40}$/, "expected an address: 0x and 40 hex digits")
   .transform(toAddress);
 
-const shape = {
-  home: z.string().min(1),
+/** The settings that every command shares and the file may hold. */
+export const COMMON_SETTINGS = {
   rpcUrl: z.url({ protocol: /^(https?|wss?)$/, error: "expected an http(s):// or ws(s):// URL" }),
   chainId: z.coerce.number("expected a number").int().positive(),
   registry: address.optional(),
@@ -21,6 +21,8 @@ const shape = {
   deploymentFolder: z.string().min(1).optional(),
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]),
 };
+
+const shape = { home: z.string().min(1), ...COMMON_SETTINGS };
 
 export type Config = z.infer<z.ZodObject<typeof shape>>;
 
@@ -43,24 +45,37 @@ export function loadConfig(
   env: Environment = process.env,
   defaults: Partial<Config> = {},
 ): Config {
-  const home = typeof flags.home === "string" && flags.home !== "" ? flags.home : homeFolder(env);
+  const home = chooseHome(flags, env);
   const file = readConfigFile(home);
   const unknown = Object.keys(file).find(
     (key) => key === "home" || !(key in shape || SECTIONS.includes(key)),
   );
   if (unknown !== undefined) {
     throw new InfernetError("bad-config", `${homePaths(home).config}: "${unknown}" is not a setting`, {
-      hint: `Settings are ${Object.keys(shape)
-        .filter((key) => key !== "home")
-        .join(", ")}.`,
+      hint: `Settings are ${Object.keys(COMMON_SETTINGS).join(", ")}.`,
     });
   }
-  return resolveSettings(shape, [
+  return resolveSettings(shape, commonSources(flags, env, defaults));
+}
+
+/** The home folder of a command line; needs no file there. */
+export function chooseHome(flags: Partial<Record<keyof Config, unknown>>, env: Environment): string {
+  return typeof flags.home === "string" && flags.home !== "" ? flags.home : homeFolder(env);
+}
+
+/** Where `COMMON_SETTINGS` come from, strongest first. `bad-config` when the file cannot be read. */
+export function commonSources(
+  flags: Partial<Record<keyof Config, unknown>>,
+  env: Environment,
+  defaults: Partial<Config> = {},
+): Source[] {
+  const home = chooseHome(flags, env);
+  return [
     flagSource(flags),
     environmentSource(env, Object.keys(shape)),
-    { name: homePaths(home).config, values: file },
+    { name: homePaths(home).config, values: readConfigFile(home) },
     { name: "defaults", values: { ...DEFAULTS, ...defaults, home } },
-  ]);
+  ];
 }
 
 /**
@@ -73,17 +88,24 @@ export function resolveSettings<Shape extends z.ZodRawShape>(
 ): z.infer<z.ZodObject<Shape>> {
   const resolved: Record<string, unknown> = {};
   for (const [key, schema] of Object.entries(settings)) {
-    const source = sources.find(({ values }) => values[key] !== undefined);
-    const result = z.safeParse(schema, source?.values[key]);
-    if (result.success) {
-      if (result.data !== undefined) resolved[key] = result.data;
-      continue;
-    }
-    const issue = result.error.issues[0];
-    const where = [source?.nameOf?.(key) ?? key, ...(issue?.path ?? [])].join(".");
-    throw new InfernetError("bad-config", `${source?.name ?? "settings"}: ${where}: ${issue?.message}`);
+    const { value } = resolveSetting(key, schema, sources);
+    if (value !== undefined) resolved[key] = value;
   }
   return resolved as z.infer<z.ZodObject<Shape>>;
+}
+
+/** One setting, checked, and the source that it was taken from; both undefined when no source has it. */
+export function resolveSetting(
+  key: string,
+  schema: z.core.$ZodType,
+  sources: readonly Source[],
+): { value: unknown; source: Source | undefined } {
+  const source = sources.find(({ values }) => values[key] !== undefined);
+  const result = z.safeParse(schema, source?.values[key]);
+  if (result.success) return { value: result.data, source };
+  const issue = result.error.issues[0];
+  const where = [source?.nameOf?.(key) ?? key, ...(issue?.path ?? [])].join(".");
+  throw new InfernetError("bad-config", `${source?.name ?? "settings"}: ${where}: ${issue?.message}`);
 }
 
 /** Command-line flags: `rpcUrl` is `--rpc-url`. */
@@ -110,6 +132,11 @@ export function readConfigFile(home: string): Record<string, unknown> {
       cause,
     });
   }
+}
+
+/** Puts other settings into the home folder's file, all at once. `bad-config` when it cannot be written. */
+export function writeConfigFile(home: string, contents: Record<string, unknown>): void {
+  replacePrivateFile(homePaths(home).config, `${JSON.stringify(contents, null, 2)}\n`);
 }
 
 /** INFERNET_PASSPHRASE, else the text of the file that INFERNET_PASSPHRASE_FILE names, without its last line break. */

@@ -1,4 +1,4 @@
-// Owns how files that nobody else may read come into being: mode 0600, in one step, never over an older file.
+// Owns how files that nobody else may read come into being: mode 0600, in one step, and over an older file only where that is asked for.
 import {
   closeSync,
   existsSync,
@@ -7,6 +7,8 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  realpathSync,
+  renameSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -53,6 +55,28 @@ export async function createPrivateFile(
       rmSync(draft, { force: true });
     }
     if (process.platform !== "win32") syncToDisk(dirname(path));
+  } catch (cause) {
+    throw explainWriteError(cause, path);
+  }
+}
+
+/**
+ * Puts a text into a private file that may be there already: whoever reads it finds the old text or the new one, whole.
+ * A link is followed. `bad-config` when it cannot be written.
+ */
+export function replacePrivateFile(path: string, text: string): void {
+  try {
+    createPrivateFolder(dirname(path));
+    const target = existsSync(path) ? realpathSync(path) : path;
+    const draft = `${target}.${process.pid}-${Date.now().toString(36)}.draft`;
+    try {
+      writeFileSync(draft, text, { mode: 0o600, flag: "wx" });
+      syncToDisk(draft);
+      renameSync(draft, target);
+    } finally {
+      rmSync(draft, { force: true });
+    }
+    if (process.platform !== "win32") syncToDisk(dirname(target));
   } catch (cause) {
     throw explainWriteError(cause, path);
   }
