@@ -19,9 +19,12 @@ type TendingDeps = {
   clock: Clock;
 };
 
+/** Jobs that ended and that a look at what was left also asks the chain about: those that wait the longest. */
+const MOST_ENDED_LOOKED_AT = 20;
+
 /**
  * Brings unfinished jobs that nobody works on further: synced, closed by their nodes, or refunded. Returns them. `left`
- * are those that a crash left or whose deadline is over; the others have ended, and their nodes were told so.
+ * are those that a crash left or whose deadline is over; of others, whose nodes know that they ended, some are synced.
  */
 export async function tendJobs(deps: TendingDeps, which: "all" | "left"): Promise<LedgerJob[]> {
   const { ledger, work, log } = deps;
@@ -29,7 +32,7 @@ export async function tendJobs(deps: TendingDeps, which: "all" | "left"): Promis
   for (const { jobId } of which === "all" ? ledger.unfinishedJobs() : await leftJobs(deps)) {
     if (!work.take(jobId)) continue;
     try {
-      await tendJob(deps, jobId);
+      await tendJob(deps, jobId, which);
     } catch (error) {
       if (!(error instanceof InfernetError)) throw error;
       log.warn({ job: jobId, code: error.code }, `the job stays unfinished: ${error.message}`);
@@ -45,10 +48,16 @@ async function leftJobs({ chain, clock, ledger }: TendingDeps): Promise<LedgerJo
   const unfinished = ledger.unfinishedJobs();
   if (unfinished.length === 0) return [];
   const now = await readBlockTime(chain, clock);
-  return unfinished.filter(({ phase, job }) => phase !== "ended" || now >= job.deadline);
+  const waits = ({ phase, job }: LedgerJob) => phase === "ended" && now < job.deadline;
+  const waiting = unfinished.filter(waits).slice(-MOST_ENDED_LOOKED_AT);
+  return [...unfinished.filter((job) => !waits(job)), ...waiting];
 }
 
-async function tendJob({ chain, ledger, settlement }: TendingDeps, jobId: Hex): Promise<void> {
+async function tendJob(
+  { chain, ledger, settlement }: TendingDeps,
+  jobId: Hex,
+  which: "all" | "left",
+): Promise<void> {
   // The time is read before the state: a state of this block or a later one shows what was opened up to it.
   const { timestamp } = await chain.getBlock("latest");
   const { phase, terms, job, consent, openTx } = await settlement.sync(jobId);
@@ -60,6 +69,7 @@ async function tendJob({ chain, ledger, settlement }: TendingDeps, jobId: Hex): 
     if (phase === "planned" || isExpired || isOver) ledger.dropJob(jobId);
     return;
   }
+  if (which === "left" && phase === "ended" && !isOver) return;
   ledger.noteEnded(jobId, null);
   if (isOver) await settlement.refund(jobId);
   else if (terms) await settlement.closeAtNode(jobId);

@@ -69,6 +69,21 @@ describe("a job's end", function () {
     expect(buyer.requester.snapshot().dayLeft).to.equal(before - 21n);
   });
 
+  it("is also found at the next request, which gives the day its surplus back", async () => {
+    const buyer = await startBuyer(world);
+    const before = buyer.requester.snapshot().dayLeft;
+    const settle = node.settle;
+    const left = await leaveOpen(buyer);
+    await settle(left);
+    node.settle = settle;
+    const bill = await submit(buyer);
+    await buyer.requester.stop();
+    const [last, first] = buyer.requester.listJobs();
+    expect(first).to.include({ jobId: left, phase: "closed", charge: 21n });
+    expect(last!.jobId).to.equal(bill.jobId);
+    expect(buyer.requester.snapshot().dayLeft).to.equal(before - 21n - last!.signed);
+  });
+
   it("is brought about for jobs that a crash left: the node closes what it can", async () => {
     const buyer = await startBuyer(world);
     const settle = node.settle;
