@@ -41,7 +41,7 @@ export type Chain = {
   getOpened(jobId: Hex): Promise<OpenedEvent | undefined>;
   getCredit(owner: Address, at?: BlockTag): Promise<bigint>;
   getEarned(payee: Address, at?: BlockTag): Promise<bigint>;
-  getUsdc(owner: Address): Promise<bigint>;
+  getUsdc(owner: Address, at?: BlockTag): Promise<bigint>;
   getNative(owner: Address): Promise<bigint>;
   /** Whether an EIP-3009 authorisation of this wallet was used: a job's id or a deposit's nonce. */
   isAuthorizationUsed(owner: Address, nonce: Hex): Promise<boolean>;
@@ -97,8 +97,8 @@ function createChain(rpc: Rpc, deployment: Deployment, domain: Domain): Chain {
   const { chainId, escrow, registry, usdc } = deployment;
   const readEscrow = <Result>(method: string, args: unknown[], at?: BlockTag) =>
     readView<Result>(rpc, { abi: ESCROW, to: escrow, method, args }, at);
-  const readUsdc = <Result>(method: string, args: unknown[]) =>
-    readView<Result>(rpc, { abi: USDC, to: usdc, method, args });
+  const readUsdc = <Result>(method: string, args: unknown[], at?: BlockTag) =>
+    readView<Result>(rpc, { abi: USDC, to: usdc, method, args }, at);
   let tokenDomain: ReturnType<typeof readTokenDomain> | undefined;
 
   return {
@@ -123,7 +123,7 @@ function createChain(rpc: Rpc, deployment: Deployment, domain: Domain): Chain {
     },
     getCredit: (owner, at) => readEscrow<bigint>("credit", [owner], at),
     getEarned: (payee, at) => readEscrow<bigint>("earned", [payee], at),
-    getUsdc: (owner) => readUsdc("balanceOf", [owner]),
+    getUsdc: (owner, at) => readUsdc("balanceOf", [owner], at),
     isAuthorizationUsed: (owner, nonce) => readUsdc("authorizationState", [owner, nonce]),
     isWithdrawalUsed: (owner, nonce) => readEscrow("usedNonces", [owner, nonce]),
     getNative: async (owner) => BigInt(await rpc.call<Hex>("eth_getBalance", [owner, "latest"])),

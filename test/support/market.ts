@@ -1,6 +1,6 @@
 // Owns a market of real processes: a chain, a registered node with its worker, and a funded requester, each its own home.
 import { randomBytes } from "node:crypto";
-import { type Chain, openChain } from "../../chain/chain.ts";
+import { type BlockTag, type Chain, openChain } from "../../chain/chain.ts";
 import { type Address, type Hex, toHex } from "../../protocol/bytes.ts";
 import { parseUsdc } from "../../protocol/price.ts";
 import { homePaths } from "../../runtime/home.ts";
@@ -32,7 +32,11 @@ export type MarketOptions = {
   requesterWei?: bigint;
   /** More settings of the seller's processes. */
   sellerEnv?: Record<string, string>;
+  /** What a side asks in the chain's place; the chain itself unless told otherwise. */
+  rpcUrlOf?(side: Side, rpcUrl: string): Promise<string>;
 };
+
+export type Side = "seller" | "buyer";
 
 /** What both sides own in the wallet and in the Escrow together, in USDC base units; open deposits excepted. */
 export type Holdings = { requester: bigint; payee: bigint };
@@ -45,9 +49,11 @@ export type Worker = WatchedProcess & {
 
 /** Starts everything but the worker. `close` ends every process that was started here, whatever happened. */
 export async function openMarket(options: MarketOptions = {}) {
-  const { upstream = EMBEDDED, workerPort, sellerEnv = {}, requesterWei = ETHER } = options;
+  const { upstream = EMBEDDED, workerPort, sellerEnv = {}, requesterWei = ETHER, rpcUrlOf } = options;
   const chain = await startLocalChain();
-  const [seller, buyer] = await Promise.all([createCommandLine(chain), createCommandLine(chain)]).catch(
+  const createSide = async (side: Side) =>
+    createCommandLine({ ...chain, rpcUrl: (await rpcUrlOf?.(side, chain.rpcUrl)) ?? chain.rpcUrl });
+  const [seller, buyer] = await Promise.all([createSide("seller"), createSide("buyer")]).catch(
     async (error: unknown) => {
       await chain.stop();
       throw error;
@@ -82,7 +88,7 @@ export async function openMarket(options: MarketOptions = {}) {
     await runJson(seller, ["register", ...listing, ...upstream], sellerEnv);
     return {
       ...{ chain, view, seller, buyer, requester, node, payee, endpoint, close },
-      holdings: () => holdingsOf(view!, requester, payee),
+      holdings: (at: BlockTag = "latest") => holdingsOf(view!, requester, payee, at),
 
       /** Starts the node's worker and resolves when it is live. */
       async startWorker(...flags: string[]): Promise<Worker> {
@@ -132,12 +138,12 @@ async function runJson(who: CommandLine, args: readonly string[], env: Record<st
   return JSON.parse(ended.stdout) as Record<string, any>;
 }
 
-async function holdingsOf(view: Chain, requester: Address, payee: Hex): Promise<Holdings> {
+async function holdingsOf(view: Chain, requester: Address, payee: Hex, at: BlockTag): Promise<Holdings> {
   const [inWallet, credit, paidOut, earned] = await Promise.all([
-    view.getUsdc(requester),
-    view.getCredit(requester),
-    view.getUsdc(payee),
-    view.getEarned(payee),
+    view.getUsdc(requester, at),
+    view.getCredit(requester, at),
+    view.getUsdc(payee, at),
+    view.getEarned(payee, at),
   ]);
   return { requester: inWallet + credit, payee: paidOut + earned };
 }
