@@ -6,12 +6,15 @@ import { addCommand, formatExamples, type Launch } from "./command.ts";
 import { backupCommand } from "./commands/backup.ts";
 import { setConfigCommand, unsetConfigCommand } from "./commands/config/change.ts";
 import { getConfigCommand, listConfigCommand, pathConfigCommand } from "./commands/config/show.ts";
+import { doctorCommand } from "./commands/doctor.ts";
 import { closeCommand } from "./commands/job/close.ts";
 import { listCommand } from "./commands/job/list.ts";
 import { recoverCommand } from "./commands/job/recover.ts";
 import { refundCommand } from "./commands/job/refund.ts";
+import { resultCommand } from "./commands/job/result.ts";
 import { statusCommand } from "./commands/job/status.ts";
 import { submitCommand } from "./commands/job/submit.ts";
+import { waitCommand } from "./commands/job/wait.ts";
 import { modelsCommand } from "./commands/models.ts";
 import { createNodeCommand } from "./commands/node/create.ts";
 import { earningsCommand } from "./commands/node/earnings.ts";
@@ -82,6 +85,7 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
   addCommand(program, workerCommand, launch);
   addCommand(program, nodesCommand, launch);
   addCommand(program, modelsCommand, launch);
+  addCommand(program, doctorCommand, launch);
   addCommand(program, backupCommand, launch);
   addCommand(program, restoreCommand, launch);
 
@@ -89,6 +93,8 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
   addCommand(job, submitCommand, launch);
   addCommand(job, statusCommand, launch);
   addCommand(job, listCommand, launch);
+  addCommand(job, resultCommand, launch);
+  addCommand(job, waitCommand, launch);
   addCommand(job, closeCommand, launch);
   addCommand(job, refundCommand, launch);
   addCommand(job, recoverCommand, launch);

@@ -39,6 +39,8 @@ export type NodeClient = {
   /** Has the node open the job. Throws its refusal. */
   openJob(opening: RelayedOpening, signal: AbortSignal): Promise<{ tx: Hex }>;
   sendReceipt(receipt: Receipt): Promise<void>;
+  /** The events of a request that has ended, from the first on. Throws `not-found` once they are not kept any more. */
+  replay(requestId: Hex): Promise<AsyncGenerator<SseEvent>>;
   /** The job as its node sees it: figures of a peer, to be shown and never to be signed by. */
   getJob(): Promise<JobDocument>;
   /** Asks the node to settle what it has earned now, so that the rest comes back before the deadline. */
@@ -111,6 +113,12 @@ export function openNodeClient(address: JobAddress): NodeClient {
         "node-misbehaved",
         `the node holds ${accepted} of a receipt of ${receipt.amount}`,
       );
+    },
+    async replay(requestId) {
+      const path = `${jobPath}/requests/${requestId}`;
+      const answer = await http.request({ method: "GET", path, headers: jobHeaders });
+      if (answer.status !== 200) throw errorOfAnswer(answer, await answer.text());
+      return readSse(answer.body);
     },
     getJob: async () => readJob(await call("GET", jobPath)),
     closeJob: async () => readJob(await call("POST", `${jobPath}/close`)),

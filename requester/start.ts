@@ -14,6 +14,7 @@ import { openLedger } from "./ledger.ts";
 import { depositMoney, type Moved, type MoveWish, withdrawMoney } from "./moves.ts";
 import { createJobOpener } from "./opening.ts";
 import { recoverJobs } from "./recovery.ts";
+import { type JobResult, readResult } from "./result.ts";
 import { createSettlement, type Refund, type RefundWish } from "./settlement.ts";
 import type { Bill, SubmitEvent, SubmitInput } from "./submission.ts";
 import { submitRequest } from "./submit.ts";
@@ -53,6 +54,10 @@ export type Requester = {
   submit(input: SubmitInput): Promise<Bill>;
   /** A job after a look at the chain. Throws `job-not-found`. */
   status(jobId: Hex): Promise<JobReport>;
+  /** The delivery, and the answer again where its node still keeps it: at no charge. See `readResult`. */
+  result(jobId: Hex): Promise<JobResult>;
+  /** Resolves when the chain has closed the job. Throws `job-unconfirmed` when that takes longer. */
+  wait(jobId: Hex, wait: { timeoutMs: number; signal?: AbortSignal }): Promise<JobReport>;
   /** All jobs as the ledger knows them, newest first. */
   listJobs(): JobReport[];
   /** Asks a job's node to settle it now. */
@@ -136,6 +141,15 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
     account,
     submit,
     status: async (jobId) => reportJob(await settlement.sync(jobId)),
+    result: async (jobId) => readResult(await settlement.sync(jobId), seed, chain.domain),
+    async wait(jobId, wait) {
+      const closed = await settlement.awaitClosed(jobId, wait);
+      if (closed) return reportJob(closed);
+      throw new InfernetError("job-unconfirmed", `the chain has not closed the job ${jobId} yet`, {
+        hint: "Its node settles it when that pays for the gas: infernet job close asks for it now.",
+        data: { jobId },
+      });
+    },
     listJobs: () => ledger.listJobs().map(reportJob),
     close: (jobId) => settlement.closeAtNode(jobId),
     refund: (jobId, how) => settlement.refund(jobId, how),

@@ -1,5 +1,6 @@
-// Owns the routes of a job: its state, its next receipt, and its cooperative close. Each needs the job's salt.
+// Owns the routes of a job: its state, its answers again, its next receipt, its close. Each needs the job's salt.
 import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { Hex } from "../../protocol/bytes.ts";
 import { InfernetError } from "../../protocol/errors.ts";
 import { toJson } from "../../protocol/schema.ts";
 import { HEADERS, JOBS_PATH, type JobDocument } from "../../protocol/wire.ts";
@@ -7,6 +8,7 @@ import type { JobLedger } from "../job-ledger.ts";
 import type { LedgerJob } from "../ledger-rows.ts";
 import type { PaidRequests } from "../paid-requests.ts";
 import type { ReceiptDesk } from "../receipts.ts";
+import { replayOf, sendReplay } from "../replay.ts";
 
 export type JobRouteDependencies = {
   ledger: JobLedger;
@@ -17,6 +19,7 @@ export type JobRouteDependencies = {
 };
 
 type JobRoute = { Params: { jobId: string } };
+type AnswerRoute = { Params: { jobId: string; requestId: string } };
 
 export function addJobRoutes(app: FastifyInstance, deps: JobRouteDependencies): void {
   const { ledger, requests, receipts } = deps;
@@ -26,6 +29,19 @@ export function addJobRoutes(app: FastifyInstance, deps: JobRouteDependencies): 
   app.get<JobRoute>(`${JOBS_PATH}/:jobId`, async (request, reply) =>
     reply.type("application/json").send(toJson(jobDocument(ledger, jobOf(request)))),
   );
+
+  app.get<AnswerRoute>(`${JOBS_PATH}/:jobId/requests/:requestId`, async (request, reply) => {
+    const { jobId } = jobOf(request);
+    const found = ledger.findRequest(request.params.requestId as Hex);
+    if (found?.jobId !== jobId) throw new InfernetError("not-found", "the job has no such request");
+    if (found.status === "running") {
+      throw new InfernetError("request-in-progress", "the answer to this request still runs", {
+        hint: "Send the same request again to read it as it comes.",
+      });
+    }
+    sendReplay(replayOf(ledger, found.requestId, 0), reply);
+    return reply;
+  });
 
   app.post<JobRoute>(`${JOBS_PATH}/:jobId/receipts`, async (request, reply) => {
     const job = jobOf(request);

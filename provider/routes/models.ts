@@ -1,16 +1,15 @@
 // Owns the routes that jobs pay for: OpenAI's, answered as an event stream or as one body, live or from the ledger.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { Hex } from "../../protocol/bytes.ts";
 import { InfernetError } from "../../protocol/errors.ts";
 import { toJson } from "../../protocol/schema.ts";
 import { HEADERS, type ModelPath } from "../../protocol/wire.ts";
 import { openSse } from "../../runtime/sse.ts";
-import { sendWord } from "../audience.ts";
 import type { JobLedger } from "../job-ledger.ts";
 import type { Offers } from "../offers.ts";
 import type { FoundRequest, PaidRequests } from "../paid-requests.ts";
 import type { PaidStream } from "../paid-stream.ts";
 import { PAYMENT_REQUIRED_HEADER, paymentRequiredHeader } from "../payment-required.ts";
+import { replayOf, sendReplay } from "../replay.ts";
 
 export type ModelRouteDependencies = {
   ledger: JobLedger;
@@ -54,11 +53,7 @@ async function answerStream(
     }
     if ("failure" in outcome) throw outcome.failure;
   }
-  const { events, delivery } = replayOf(ledger, requestId, lastEventId);
-  const writer = openSse(reply);
-  for (const { id, payload } of events) writer.send({ id, data: payload });
-  sendWord(writer, { type: "delivery", delivery });
-  writer.end();
+  sendReplay(replayOf(ledger, requestId, lastEventId), reply);
 }
 
 async function answerBody(
@@ -94,18 +89,6 @@ function holdUntilClosed(running: PaidStream, reply: FastifyReply, onClosed?: ()
     onClosed?.();
   });
   return release;
-}
-
-/** What an ended request released after this event. Throws `not-found` when the ledger has let it go. */
-function replayOf(ledger: JobLedger, requestId: Hex, lastEventId: number) {
-  const request = ledger.findRequest(requestId);
-  const events = ledger.payloadsAfter(requestId, lastEventId);
-  if (request?.delivery && lastEventId + events.length >= request.lastEventId) {
-    return { events, delivery: request.delivery };
-  }
-  throw new InfernetError("not-found", "the answer to this request is not kept any more", {
-    hint: "Answers are kept for an hour; GET /infernet/jobs/{id} still tells the delivery.",
-  });
 }
 
 function readLastEventId(request: FastifyRequest): number {

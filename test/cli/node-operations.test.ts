@@ -2,9 +2,9 @@
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { expect } from "chai";
+import { freePort } from "../../tools/demo/processes.ts";
 import { type CommandLine, createCommandLine } from "../support/command-line.ts";
 import { type LocalChain, startLocalChain } from "../support/local-chain.ts";
 import { killProcess } from "../support/machine.ts";
@@ -232,12 +232,3 @@ describe("infernet node, backup and restore, beside a worker on a real chain", f
     expect(existsSync(home)).to.equal(false);
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, "close");
-  return port;
-}

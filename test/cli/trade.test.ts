@@ -93,6 +93,20 @@ describe("infernet worker and job, on a real chain with a real model", function 
     expect(jobs.map(({ jobId }: { jobId: string }) => jobId)).to.deep.equal([bill.jobId]);
   });
 
+  it("a job's answer is given again at no new charge, and waiting for a closed job ends at once", async () => {
+    const { jobs } = await json(buyer, "job", "list");
+    const { jobId, chargeUsdc, delivery } = jobs[0];
+    const result = await json(buyer, "job", "result", jobId);
+    expect(result).to.deep.include({ jobId, missing: null });
+    expect(result.delivery.transcript).to.equal(delivery.transcript);
+    expect(result.text).to.not.equal("");
+    const { stdout } = await buyer.run(["job", "result", jobId]);
+    expect(stdout.trim()).to.not.equal("");
+    const waited = await json(buyer, "job", "wait", jobId, "--timeout", "10s");
+    expect(waited).to.include({ phase: "closed", chargeUsdc });
+    expect((await buyer.run(["job", "result", `0x${"5e".repeat(32)}`])).exitCode).to.equal(4);
+  });
+
   it("the answer goes to stdout alone and the bill to stderr, the prompt from a pipe", async () => {
     const { exitCode, stdout, stderr } = await buyer.run(submit("--temperature", "0"), {
       stdin: "Hello there",

@@ -74,6 +74,31 @@ describe("a provider's routes", () => {
     await other.stop();
   });
 
+  it("give an answer again once it has ended, to those who have the job's salt, and charge nothing for it", async () => {
+    const open = Promise.withResolvers<void>();
+    const script = ["a", "b", { until: open.promise }, { usage: [10, 2] as [number, number] }];
+    const other = await startServing(`${folder.path}/again`, new ScriptedUpstream(script));
+    const job = openJob(other);
+    const response = await send(other, job, 18n);
+    const url = `${other.url}/infernet/jobs/${job.jobId}`;
+    const { requests } = jobDocumentSchema.parse(
+      await (await fetch(url, { headers: { [HEADERS.salt]: SALT } })).json(),
+    );
+    const read = (requestId: string, salt: string) =>
+      fetch(`${url}/requests/${requestId}`, { headers: { [HEADERS.salt]: salt } });
+    const { requestId } = requests[0]!;
+    expect((await read(requestId, SALT)).status).to.equal(409);
+    open.resolve();
+    const first = await readWhole(response);
+    const again = await read(requestId, SALT);
+    expect(again.headers.get("content-type")).to.contain("text/event-stream");
+    expect(await readWhole(again)).to.deep.equal(first);
+    expect(other.ledger.jobCharge(job.jobId)).to.equal(12n);
+    expect((await read(requestId, word(0x77))).status).to.equal(404);
+    expect((await read(word(0xcc), SALT)).status).to.equal(404);
+    await other.stop();
+  });
+
   it("hide a job from everybody else: wrong salt, no salt and unknown job are the same 404", async () => {
     const job = openJob(on, { salt: word(0x31) });
     const read = async (jobId: string, headers: Record<string, string>) => {
