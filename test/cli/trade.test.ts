@@ -12,7 +12,7 @@ import { workerEvents } from "../support/worker-events.ts";
 const MODEL = ["--model-file", tinyModelFile(), "--model-name", "tiny", "--threads", "1"];
 
 describe("infernet worker and job, on a real chain with a real model", function () {
-  this.timeout(30_000);
+  this.timeout(60_000);
   this.bail(true);
   let chain: LocalChain;
   let seller: CommandLine;
@@ -104,7 +104,6 @@ describe("infernet worker and job, on a real chain with a real model", function 
     expect(stdout.trim()).to.not.equal("");
     const waited = await json(buyer, "job", "wait", jobId, "--timeout", "10s");
     expect(waited).to.include({ phase: "closed", chargeUsdc });
-    expect((await buyer.run(["job", "result", `0x${"5e".repeat(32)}`])).exitCode).to.equal(4);
   });
 
   it("the answer goes to stdout alone and the bill to stderr, the prompt from a pipe", async () => {

@@ -1,9 +1,16 @@
-import { readdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { expect } from "chai";
 import fc from "fast-check";
-import { hasWalResetBug, openStore, type Store } from "../../runtime/store.ts";
+import {
+  findStoreDamage,
+  hasWalResetBug,
+  openStore,
+  openStoreToRead,
+  type Store,
+} from "../../runtime/store.ts";
+import { isStoreLocked } from "../../runtime/store-lock.ts";
 import { failureOf, killProcess, startProcess, temporaryFolder } from "../support/machine.ts";
 import { holdsAsync } from "../support/properties.ts";
 
@@ -363,5 +370,25 @@ describe("a store and another process", () => {
       "store-unusable",
     );
     openStore(path, [...COUNTERS, "SELECT 1"], { exclusive: true }).close();
+  });
+
+  it("is read beside its holder by who asks for reading alone, and never written, created or migrated", async () => {
+    const path = join(temporaryFolder(), "store.db");
+    expect((await failureOf(() => openStoreToRead(path, COUNTERS))).code).to.equal("store-unusable");
+    expect(existsSync(path)).to.equal(false);
+    const holder = openStore(path, COUNTERS, { exclusive: true });
+    holder.transact(() => holder.db.exec("INSERT INTO counters VALUES ('kept', 1)"));
+    expect(isStoreLocked(path)).to.equal(true);
+    const reader = openStoreToRead(path, COUNTERS);
+    expect(reader.db.prepare("SELECT name FROM counters").all()).to.have.length(1);
+    expect(findStoreDamage(reader)).to.deep.equal([]);
+    const write = () => reader.transact(() => reader.db.exec("DELETE FROM counters"));
+    expect((await failureOf(write)).message).to.contain("read-only");
+    reader.close();
+    for (const schema of [[], [...COUNTERS, "SELECT 1"]]) {
+      expect((await failureOf(() => openStoreToRead(path, schema))).code).to.equal("store-unusable");
+    }
+    holder.close();
+    expect(isStoreLocked(path)).to.equal(false);
   });
 });
