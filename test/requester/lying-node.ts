@@ -4,7 +4,7 @@ import { createSender } from "../../chain/sender.ts";
 import { type Hex, isHex, keccak256, ZERO_WORD } from "../../protocol/bytes.ts";
 import { type Delivery, deliveryDigest, type SignedDelivery } from "../../protocol/delivery.ts";
 import { InfernetError } from "../../protocol/errors.ts";
-import { requestHashOf, singleRequestId } from "../../protocol/job.ts";
+import { jobIdOf, requestHashOf, singleRequestId } from "../../protocol/job.ts";
 import {
   encodeOffer,
   formatServedOffer,
@@ -14,7 +14,8 @@ import {
 } from "../../protocol/offer.ts";
 import { chargeOf, costMillionths } from "../../protocol/price.ts";
 import { parseReceipt, type Receipt, receiptDigest } from "../../protocol/receipt.ts";
-import { toJson } from "../../protocol/schema.ts";
+import { type RelayedOpening, relayedOpeningSchema } from "../../protocol/relay.ts";
+import { parseJsonWith, toJson } from "../../protocol/schema.ts";
 import { transcriptOf } from "../../protocol/transcript.ts";
 import { HEADERS, INFERNET_EVENT, JOBS_PATH, OFFER_PATH } from "../../protocol/wire.ts";
 import { type Certificate, loadOrCreateCertificate } from "../../runtime/certificate.ts";
@@ -39,6 +40,8 @@ export type Line = {
   /** 1 for the first connection of this request. */
   attempt: number;
   lastEventId: number;
+  /** What the node asks for having opened the job; 0 when it did not. */
+  openingFee: bigint;
   /** Sends one honest piece of the answer: the next id, in the transcript. */
   say(text: string): void;
   /** Sends any event. */
@@ -71,8 +74,12 @@ export type LyingNode = {
   offerSigner: Signer;
   /** What is claimed at the close; the delivered charge unless told otherwise. */
   claim: bigint | undefined;
-  /** What came: requests, receipts' amounts in order, closes. */
-  seen: { requests: number; receipts: bigint[]; closes: number };
+  /** What the node does with an opening that it shall broadcast; sends it until changed. */
+  relay(opening: RelayedOpening): Promise<Hex>;
+  /** Broadcasts an opening. */
+  broadcast(opening: RelayedOpening): Promise<Hex>;
+  /** What came: requests, receipts' amounts in order, closes, relayed openings. */
+  seen: { requests: number; receipts: bigint[]; closes: number; openings: RelayedOpening[] };
   /** Settles what was delivered; resolves when mined. */
   settle(jobId: Hex): Promise<void>;
   stop(): Promise<void>;
@@ -92,7 +99,8 @@ type Paid = {
 export function honest(tokens: number, promptTokens = 5): Script {
   return async (line) => {
     for (let token = line.lastEventId + 1; token <= tokens; token += 1) {
-      const cost = (completionTokens: number) => chargeOf([{ promptTokens, completionTokens }], PRICES);
+      const cost = (completionTokens: number) =>
+        chargeOf([{ promptTokens, completionTokens }], PRICES, line.openingFee);
       const ahead = Math.min(token - 1 + 2 * CHUNK_TOKENS, tokens);
       // A new connection may have missed what the last one was told.
       if (token % CHUNK_TOKENS === 0 || token === line.lastEventId + 1) line.need(cost(ahead));
@@ -146,7 +154,15 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
     offerChanges: {},
     offerSigner: signer,
     claim: undefined,
-    seen: { requests: 0, receipts: [], closes: 0 },
+    seen: { requests: 0, receipts: [], closes: 0, openings: [] },
+    relay: (opening) => node.broadcast(opening),
+    async broadcast({ job, amount, by }) {
+      const call =
+        by.kind === "credit"
+          ? chain.calls.openWithSignature(job, amount, by)
+          : chain.calls.openWithAuthorization(job, amount, by);
+      return (await sender.send(call)).hash;
+    },
     async settle(jobId) {
       const opened = await chain.getOpened(jobId);
       const paid = paidByJob.get(jobId);
@@ -173,16 +189,22 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
     return paid.receipt!.amount;
   };
 
+  const openingFeeOf = (jobId: Hex): bigint => {
+    const isRelayed = node.seen.openings.some(({ job }) => jobIdOf(chain.domain, job) === jobId);
+    return isRelayed ? (node.offerChanges.openingFee ?? 0n) : 0n;
+  };
+
   const deliver = (
     paid: Paid,
     changes: Partial<Delivery>,
     forged: Partial<SignedDelivery>,
   ): SignedDelivery => {
     const counts = { promptTokens: 5, completionTokens: paid.payloads.length, ...changes };
+    const fee = openingFeeOf(paid.jobId);
     const delivery: Delivery = {
       ...{ jobId: paid.jobId, requestId: paid.requestId, modelDigest: MODEL_DIGEST, estimated: false },
       transcript: transcriptOf(paid.requestId, paid.payloads),
-      ...{ cost: costMillionths(counts, PRICES), jobCharge: chargeOf([counts], PRICES), ...counts },
+      ...{ cost: costMillionths(counts, PRICES), jobCharge: chargeOf([counts], PRICES, fee), ...counts },
     };
     const signature = signer.signDigest(deliveryDigest(chain.domain, delivery));
     paid.delivery = { ...delivery, signature, ...forged };
@@ -220,6 +242,7 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
     await node.script({
       attempt: paid.attempts,
       lastEventId: paid.payloads.length,
+      openingFee: openingFeeOf(jobId),
       say(text) {
         const data = JSON.stringify({
           choices: [{ index: 0, delta: { content: text }, finish_reason: null }],
@@ -268,6 +291,13 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
     reply.type("application/json").send(formatServedOffer(offerNow())),
   );
   server.app.post("/v1/chat/completions", serve);
+  server.app.post(JOBS_PATH, async (request, reply) => {
+    const body = String(request.body);
+    const opening = parseJsonWith(relayedOpeningSchema, body, "bad-request", "the opening");
+    node.seen.openings.push(opening);
+    const tx = await node.relay(opening);
+    return reply.type("application/json").send(toJson({ jobId: jobIdOf(chain.domain, opening.job), tx }));
+  });
   server.app.post<{ Params: { jobId: string } }>(`${JOBS_PATH}/:jobId/receipts`, async (request, reply) => {
     const paid = paidByJob.get(request.params.jobId as Hex);
     if (!paid) throw new InfernetError("job-not-found", "no such job");

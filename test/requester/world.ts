@@ -1,7 +1,7 @@
 // Owns the world of the requester's tests: a real chain, a funded wallet, and a requester over a store of its own.
 import { join } from "node:path";
 import { type Chain, openChain } from "../../chain/chain.ts";
-import type { Hex } from "../../protocol/bytes.ts";
+import type { Address, Hex } from "../../protocol/bytes.ts";
 import type { BudgetLimits } from "../../requester/budget.ts";
 import { REQUESTER_MIGRATIONS } from "../../requester/ledger-rows.ts";
 import { type Requester, startRequester } from "../../requester/start.ts";
@@ -52,7 +52,13 @@ export type Buyer = {
 
 export async function startBuyer(
   world: World,
-  options: { usdc?: bigint; budget?: Partial<BudgetLimits>; clock?: Clock; wallet?: Signer } = {},
+  options: {
+    usdc?: bigint;
+    budget?: Partial<BudgetLimits>;
+    clock?: Clock;
+    wallet?: Signer;
+    account?: Address;
+  } = {},
 ): Promise<Buyer> {
   const wallet = options.wallet ?? (await fundedSigner(world, options.usdc ?? 10_000_000n));
   const store = openStore(join(temporaryFolder(), "requester.db"), REQUESTER_MIGRATIONS);
@@ -61,6 +67,7 @@ export async function startBuyer(
   const start = async () => {
     const requester = await startRequester({
       ...{ chain: world.chain, store, log: SILENT, wallet, seed, clock: options.clock ?? systemClock },
+      account: options.account,
       patienceMs: 1_500,
       budget: { perJob: 1_000_000n, perDay: 5_000_000n, ...options.budget },
     });
