@@ -6,7 +6,7 @@ import { transcriptOf } from "../../protocol/transcript.ts";
 import { HEADERS } from "../../protocol/wire.ts";
 import { createSigner } from "../../runtime/signers/secp256k1.ts";
 import { ScriptedUpstream, type Step, words } from "../support/scripted-upstream.ts";
-import { createFolder, newRequest, word } from "./ledger-fixture.ts";
+import { account, createFolder, DOMAIN, newRequest, word } from "./ledger-fixture.ts";
 import {
   CHAT,
   chatBytes,
@@ -280,9 +280,11 @@ describe("paid requests", () => {
       expect(on.ledger.findJob(job.jobId)!.receipt!.amount).to.equal(30n);
     });
 
-    it("of another key, above the deposit, or malformed are refused and change nothing", async () => {
+    it("of another key, chain or Escrow, above the deposit, or malformed are refused and change nothing", async () => {
       const bad = [
         job.receipt(30n, { signer: createSigner(word(8)) }),
+        job.receipt(30n, { domain: { ...DOMAIN, chainId: DOMAIN.chainId + 1n } }),
+        job.receipt(30n, { domain: { ...DOMAIN, escrow: account(0x77) } }),
         job.receipt(501n),
         "30;0x12;0x34",
         job.receipt(30n).replace("30;", "31;"),

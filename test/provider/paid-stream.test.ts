@@ -167,6 +167,27 @@ describe("a paid stream", () => {
     });
   });
 
+  it("releases and charges nothing that a full disk does not keep, and says so", async () => {
+    const gate = Promise.withResolvers<void>();
+    const large = "x".repeat(200_000);
+    const on = await start(new ScriptedUpstream(["a", { until: gate.promise }, large, { usage: [10, 2] }]));
+    const job = openJob(on);
+    const answer = await readWhole(await send(on, job, 18n), {
+      onEvent(event) {
+        if (!("payload" in event) || !event.payload.includes('"a"')) return;
+        const { page_count: pages } = on.store.db.prepare("PRAGMA page_count").get()!;
+        on.store.db.exec(`PRAGMA max_page_count = ${pages}`);
+        gate.resolve();
+      },
+    });
+    expect(answer.text).to.equal("a");
+    expect(answer.errors).to.deep.equal(["store-unusable"]);
+    const requestId = singleRequestId(job.jobId, requestHashOf(CHAT, job.body));
+    const kept = on.ledger.payloadsAfter(requestId, 0).map(({ payload }) => payload);
+    expect(kept).to.deep.equal(answer.payloads);
+    expect(on.ledger.findRequest(requestId)!.counts.completionTokens).to.equal(1);
+  });
+
   it("charges the prompt alone for an empty completion", async () => {
     const on = await start(new ScriptedUpstream([{ usage: [9, 0] }]));
     const answer = await readWhole(await send(on, openJob(on), 18n));

@@ -14,6 +14,7 @@ import {
 } from "../../protocol/job.ts";
 import type { ListedModel } from "../../protocol/offer.ts";
 import { formatReceipt, receiptDigest } from "../../protocol/receipt.ts";
+import type { Domain } from "../../protocol/typed-data.ts";
 import { HEADERS, type InfernetEvent, infernetEventSchema, type ModelPath } from "../../protocol/wire.ts";
 import { serveApi } from "../../provider/api.ts";
 import { PROVIDER_DEFAULTS, type ProviderConfig } from "../../provider/config.ts";
@@ -139,7 +140,7 @@ export type TestJob = {
   body: Buffer;
   /** The headers of a request, with a receipt of this amount. */
   headers(amount?: bigint, extra?: Record<string, string>): Record<string, string>;
-  receipt(amount: bigint, options?: { transcript?: Hex; signer?: Signer }): string;
+  receipt(amount: bigint, options?: { transcript?: Hex; signer?: Signer; domain?: Domain }): string;
 };
 
 /** Puts a funded job for these bytes into the ledger; a session when asked. */
@@ -166,8 +167,11 @@ export function openJob(
   });
   const jobId = jobIdOf(DOMAIN, job);
   openings.confirm(jobId, 5);
-  const receipt: TestJob["receipt"] = (amount, { transcript = word(0), signer = SIGNER } = {}) => {
-    const digest = receiptDigest(DOMAIN, { jobId, amount, transcript });
+  const receipt: TestJob["receipt"] = (
+    amount,
+    { transcript = word(0), signer = SIGNER, domain = DOMAIN } = {},
+  ) => {
+    const digest = receiptDigest(domain, { jobId, amount, transcript });
     return formatReceipt({
       jobId,
       amount,

@@ -174,6 +174,13 @@ describe("a paid request", function () {
       expect(node.seen.requests).to.equal(0);
     });
 
+    it("refuses a deadline that no job may have before it opens anything", async () => {
+      const buyer = await startBuyer(world);
+      for (const deadlineSeconds of [0, 31 * 24 * 3600])
+        expect((await failureOf(() => submit(buyer, { deadlineSeconds }))).code).to.equal("bad-request");
+      expect(buyer.requester.listJobs()).to.deep.equal([]);
+    });
+
     it("is interrupted by its caller: the node is asked to close, and nothing hangs", async () => {
       const stop = new AbortController();
       node.script = (line) => {
