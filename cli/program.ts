@@ -4,6 +4,7 @@ import packageJson from "../package.json" with { type: "json" };
 import { InfernetError } from "../protocol/errors.ts";
 import { addCommand, formatExamples, type Launch } from "./command.ts";
 import { backupCommand } from "./commands/backup.ts";
+import { completionCommand } from "./commands/completion.ts";
 import { setConfigCommand, unsetConfigCommand } from "./commands/config/change.ts";
 import { getConfigCommand, listConfigCommand, pathConfigCommand } from "./commands/config/show.ts";
 import { doctorCommand } from "./commands/doctor.ts";
@@ -123,6 +124,12 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
   addCommand(config, setConfigCommand, launch);
   addCommand(config, unsetConfigCommand, launch);
   addCommand(config, pathConfigCommand, launch);
+
+  addCommand(
+    program,
+    completionCommand(() => program),
+    launch,
+  );
   return program;
 }
 

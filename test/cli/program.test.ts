@@ -9,6 +9,7 @@ const COMMANDS = [
   ["register"],
   ["worker"],
   ["nodes"],
+  ["completion"],
   ["config", "list"],
   ["config", "get"],
   ["config", "set"],
