@@ -4,6 +4,11 @@ import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
+import { openChain } from "../../chain/chain.ts";
+import { type Address, ZERO_WORD } from "../../protocol/bytes.ts";
+import { jobIdOf } from "../../protocol/job.ts";
+import { receiptDigest } from "../../protocol/receipt.ts";
+import { createSigner, toCompactSignature } from "../../runtime/signers/secp256k1.ts";
 import { freePort } from "../../tools/demo/processes.ts";
 import { type CommandLine, createCommandLine } from "../support/command-line.ts";
 import { type LocalChain, startLocalChain } from "../support/local-chain.ts";
@@ -90,11 +95,12 @@ describe("infernet node, backup and restore, beside a worker on a real chain", f
 
   it("payout sends the payee what the Escrow holds for it, and nothing a second time", async () => {
     const before = await json(seller, "wallet", "balance");
+    await earnElsewhere(chain, before.address, 700n);
     const { paidOutUsdc, transactions } = await json(seller, "node", "payout");
     const after = await json(seller, "wallet", "balance");
-    expect(unitsOf(after.walletUsdc) - unitsOf(before.walletUsdc)).to.equal(unitsOf(before.earnedUsdc));
-    expect(paidOutUsdc).to.equal(before.earnedUsdc);
-    expect(transactions).to.have.length(before.earnedUsdc === "0.000000" ? 0 : 1);
+    expect(unitsOf(paidOutUsdc)).to.equal(unitsOf(before.earnedUsdc) + 700n);
+    expect(unitsOf(after.walletUsdc) - unitsOf(before.walletUsdc)).to.equal(unitsOf(paidOutUsdc));
+    expect(transactions.map(({ label }: { label: string }) => label)).to.deep.equal(["payOut"]);
     expect(await json(seller, "node", "payout")).to.deep.include({
       paidOutUsdc: "0.000000",
       transactions: [],
@@ -232,3 +238,28 @@ describe("infernet node, backup and restore, beside a worker on a real chain", f
     expect(existsSync(home)).to.equal(false);
   });
 });
+
+/** Another node earns for this payee: what stands in the Escrow then is nothing that the worker under test pays out. */
+async function earnElsewhere(local: LocalChain, payee: Address, amount: bigint): Promise<void> {
+  const { rpcUrl, chainId, deployment } = local;
+  const { domain, calls, ...chain } = await openChain({ rpcUrl, chainId, sources: { override: deployment } });
+  const [requester, node] = [local.accounts[5]!, local.accounts[6]!];
+  const signer = createSigner(requester.privateKey);
+  const deadline = (await chain.getBlock("latest")).timestamp + 3600;
+  const job = {
+    requester: requester.address,
+    signer: signer.address,
+    node: node.address,
+    payee,
+    jobHash: ZERO_WORD,
+    deadline,
+  };
+  await local.mintUsdc(requester.address, amount);
+  await local.sendAs(requester.address, calls.approveUsdc(amount));
+  await local.sendAs(requester.address, calls.deposit(amount));
+  await local.sendAs(requester.address, calls.open(job, amount));
+  const unsigned = { jobId: jobIdOf(domain, job), amount, transcript: ZERO_WORD };
+  const signature = toCompactSignature(signer.signDigest(receiptDigest(domain, unsigned)));
+  await local.sendAs(node.address, calls.claim({ job, receipt: { ...unsigned, signature }, amount }));
+  await chain.close();
+}
