@@ -1,13 +1,15 @@
 // Owns `npm run mutate`: how many of the mutants of the contracts the tests kill; writes docs/mutation/mutants.tsv.
+import { createHash } from "node:crypto";
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { type Bytecode, compileContracts } from "./mutation/compiler.ts";
 import { huntByInvariants } from "./mutation/invariants.ts";
-import { drawMutants, type Mutant } from "./mutation/mutants.ts";
+import { drawMutants, MUTATED, type Mutant } from "./mutation/mutants.ts";
 import { loadSuite } from "./mutation/suites.ts";
 
 const SEED = "infernet";
 const TARGET = 0.95;
-const JOURNAL = "cache/mutation/journal.jsonl";
+// A journal serves one text of the contracts only.
+const JOURNAL = `cache/mutation/journal-${hashOf(MUTATED.map((file) => readFileSync(file, "utf8")).join())}.jsonl`;
 const LIST = "docs/mutation/mutants.tsv";
 
 /** What became of a mutant. Those the compiler refuses or cannot tell from another are no mutants at all. */
@@ -18,7 +20,7 @@ type Verdict =
   | "killed by invariants"
   | "same optimized code"
   | "survived";
-type Result = { id: string; verdict: Verdict; killer?: string };
+type Result = { id: string; verdict: Verdict; code?: string; killer?: string };
 
 const count = Number(process.argv[2] ?? 600);
 const original = compileContracts()!;
@@ -27,7 +29,7 @@ const suites = { Escrow: await loadSuite("Escrow"), Registry: await loadSuite("R
 await checkOriginal();
 
 const known = readJournal();
-const seen = new Set(Object.values(original));
+const seen = new Set(Object.values(original).map(hashOf));
 const judged: { mutant: Mutant; result: Result }[] = [];
 for (const mutant of drawMutants(SEED)) {
   if (judged.length >= count) break;
@@ -39,26 +41,28 @@ for (const mutant of drawMutants(SEED)) {
 // The slow hunt comes last, so that an interrupted run has judged as many as it could.
 if (huntByInvariants() !== undefined) throw new Error("an invariant fails on the contracts as they are");
 for (const entry of judged.filter(({ result }) => result.verdict === "survived")) {
-  entry.result = huntLonger(entry.mutant);
-  remember(entry.result);
+  entry.result = remember({ ...entry.result, ...huntLonger(entry.mutant) });
 }
 writeList();
 process.exitCode = printScore() >= TARGET ? 0 : 1;
 
 async function judge(mutant: Mutant): Promise<Result> {
   const { id, file, source } = mutant;
-  const bytecode = compileContracts(file, source);
-  if (!bytecode) return { id, verdict: "invalid" };
-  const name = contractOf(mutant);
-  if (seen.has(bytecode[name])) return { id, verdict: "redundant" };
-  seen.add(bytecode[name]);
   const before = known.get(id);
-  if (before) return before;
+  if (before?.verdict === "invalid") return before;
+  if (before?.code && !seen.has(before.code)) {
+    seen.add(before.code);
+    if (before.verdict !== "survived") return before;
+  }
+  const bytecode = compileContracts(file, source);
+  if (!bytecode) return remember({ id, verdict: "invalid" });
+  const name = contractOf(mutant);
+  const code = hashOf(bytecode[name]);
+  if (seen.has(code) && before?.code !== code) return { id, verdict: "redundant" };
+  seen.add(code);
   const killer = await suites[name](bytecode[name]);
-  const result: Result =
-    killer === undefined ? { id, verdict: "survived" } : { id, verdict: "killed", killer };
-  remember(result);
-  return result;
+  if (killer === undefined) return remember({ id, verdict: "survived", code });
+  return remember({ id, verdict: "killed", code, killer });
 }
 
 function huntLonger(mutant: Mutant): Result {
@@ -73,8 +77,13 @@ function huntLonger(mutant: Mutant): Result {
   return { id, verdict: "survived" };
 }
 
-function remember(result: Result): void {
+function remember(result: Result): Result {
   appendFileSync(JOURNAL, `${JSON.stringify(result)}\n`);
+  return result;
+}
+
+function hashOf(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 16);
 }
 
 function contractOf(mutant: Mutant): keyof Bytecode {
@@ -94,9 +103,7 @@ function readJournal(): Map<string, Result> {
   mkdirSync("cache/mutation", { recursive: true });
   const lines = existsSync(JOURNAL) ? readFileSync(JOURNAL, "utf8").trim().split("\n") : [];
   const results = lines.filter(Boolean).map((line) => JSON.parse(line) as Result);
-  return new Map(
-    results.filter(({ verdict }) => verdict !== "survived").map((result) => [result.id, result]),
-  );
+  return new Map(results.map((result) => [result.id, result]));
 }
 
 function printScore(): number {

@@ -29,8 +29,10 @@ describe("Escrow: a contract that calls", () => {
 
   it("opens its own jobs, not its sender's", async () => {
     const { escrow, actOnEscrow, walletAddress, makeJob, stateOf } = await loadFixture(deployActingWallet);
-    const foreign = escrow.interface.encodeFunctionData("open", [await makeJob(), USDC]);
-    await expect(actOnEscrow(foreign)).to.be.revertedWithCustomError(escrow, "EscrowNotRequester");
+    const foreign = await makeJob();
+    await expect(actOnEscrow(escrow.interface.encodeFunctionData("open", [foreign, USDC])))
+      .to.be.revertedWithCustomError(escrow, "EscrowNotRequester")
+      .withArgs(await escrow.jobId(foreign), walletAddress);
     const job = await makeJob({ requester: walletAddress });
     await actOnEscrow(escrow.interface.encodeFunctionData("open", [job, USDC]));
     expect((await stateOf(await escrow.jobId(job))).status).to.equal(OPEN);
@@ -42,7 +44,9 @@ describe("Escrow: a contract that calls", () => {
     const foreign = await openJob(USDC);
     const receipt = await signReceipt(foreign.id, USDC);
     const claim = escrow.interface.encodeFunctionData("claim", [foreign.job, receipt, USDC]);
-    await expect(actOnEscrow(claim, node)).to.be.revertedWithCustomError(escrow, "EscrowStranger");
+    await expect(actOnEscrow(claim, node))
+      .to.be.revertedWithCustomError(escrow, "EscrowStranger")
+      .withArgs(foreign.id, walletAddress);
     const refund = escrow.interface.encodeFunctionData("refund", [foreign.job]);
     await expect(actOnEscrow(refund, node)).to.be.revertedWithCustomError(escrow, "EscrowTooEarly");
 

@@ -68,6 +68,14 @@ describe("Escrow: deposit", () => {
     expect(await escrow.credit(tokenAddress)).to.equal(0);
   });
 
+  it("is not stopped by a gift that arrives inside the transfer", async () => {
+    const { escrow, token, tokenAddress, escrowAddress, requester } = await loadFixture(deployFaultyWorld);
+    await token.callBack(tokenAddress, token.interface.encodeFunctionData("mint", [escrowAddress, 5n]));
+    await escrow.connect(requester).deposit(USDC);
+    expect(await escrow.credit(requester.address)).to.equal(USDC);
+    expect(await token.balanceOf(escrowAddress)).to.equal(USDC + 5n);
+  });
+
   it("E-deposit-6: a deposit becomes the caller's credit", async () => {
     const { escrow, escrowAddress, usdc, requester } = await loadFixture(deployWorld);
     const deposit = () => escrow.connect(requester).deposit(3n * USDC);

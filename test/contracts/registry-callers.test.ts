@@ -25,8 +25,11 @@ describe("Registry: a contract that calls", () => {
     expect((await registry.getNode(stranger.address)).registeredAt).to.equal(0n);
     await actOnRegistry(encode("setPayee", [walletAddress, stranger.address]));
     expect((await registry.getNode(walletAddress)).payee).to.equal(stranger.address);
-    await expect(
-      actOnRegistry(encode("setPayee", [walletAddress, walletAddress])),
-    ).to.be.revertedWithCustomError(registry, "RegistryNotPayee");
+    await expect(actOnRegistry(encode("setPayee", [walletAddress, walletAddress])))
+      .to.be.revertedWithCustomError(registry, "RegistryNotPayee")
+      .withArgs(walletAddress, walletAddress);
+    await expect(actOnRegistry(register))
+      .to.be.revertedWithCustomError(registry, "RegistryAlreadyRegistered")
+      .withArgs(walletAddress);
   });
 });
