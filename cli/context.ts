@@ -15,7 +15,7 @@ export type Context = {
   /** Aborts with `interrupted` when a person or a closed pipe ends the command. */
   readonly signal: AbortSignal;
   config(): Promise<Config>;
-  /** The log on stderr, of `level` unless a setting says another. */
+  /** The log on stderr, of `level` (with --quiet of errors) unless a setting says another. */
   log(level: LogLevel): Promise<Log>;
   /** The chain of the settings, with the contracts on it. Throws `chain-unreachable`, `wrong-chain`, `no-deployment`. */
   chain(): Promise<Chain>;
@@ -55,7 +55,9 @@ export function createContext(parts: ContextParts): LaunchedContext {
         import("../runtime/logger.ts"),
         import("../runtime/config.ts"),
       ]);
-      const { logLevel } = loadConfig(flags, terminal.env, { logLevel: level });
+      const { logLevel } = loadConfig(flags, terminal.env, {
+        logLevel: parts.output.quiet ? "error" : level,
+      });
       return createLogger({ level: logLevel, destination: terminal.stderr });
     },
     chain: once(async () => {
