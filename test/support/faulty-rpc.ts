@@ -23,7 +23,9 @@ export type FaultyRpc = {
 /** Starts a misbehaving RPC before `target`; it passes everything on until `faultOf` is replaced. */
 export async function startFaultyRpc(target: string): Promise<FaultyRpc> {
   const server = createServer(async (request, response) => {
-    const body = Buffer.concat(await request.toArray()).toString();
+    const parts: Buffer[] | undefined = await request.toArray().catch(() => undefined);
+    if (parts === undefined) return; // Its sender died in the middle of it.
+    const body = Buffer.concat(parts).toString();
     const { id, method, params } = JSON.parse(body) as { id: number; method: string; params: unknown[] };
     faulty.calls.push(method);
     const fault = faulty.faultOf(method, params);
