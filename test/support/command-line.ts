@@ -29,9 +29,15 @@ export type CommandLine = {
   remove(): Promise<void>;
 };
 
-/** A user: a home folder, a passphrase, and, when a chain is given, the settings that find it. */
-export async function createCommandLine(chain?: LocalChain): Promise<CommandLine> {
-  if (!existsSync(BUNDLE)) throw new Error(`${BUNDLE} is missing: npm run build`);
+/**
+ * A user: a home folder, a passphrase, and, when a chain is given, the settings that find it. `command` is how this user
+ * starts infernet: the built bundle, unless told otherwise.
+ */
+export async function createCommandLine(
+  chain?: LocalChain,
+  command: readonly string[] = [process.execPath, BUNDLE],
+): Promise<CommandLine> {
+  for (const path of command) if (!existsSync(path)) throw new Error(`${path} is missing: npm run build`);
   const home = await mkdtemp(join(tmpdir(), "infernet-home-"));
   const settings: Record<string, string> = { INFERNET_HOME: home, INFERNET_PASSPHRASE: PASSPHRASE };
   if (chain) {
@@ -41,7 +47,8 @@ export async function createCommandLine(chain?: LocalChain): Promise<CommandLine
   }
   const started: ChildProcess[] = [];
   const start = (args: readonly string[], { env = {}, stdin, cwd = home }: RunOptions = {}) => {
-    const child = spawn(process.execPath, [BUNDLE, ...args], {
+    const [program, ...words] = [...command, ...args];
+    const child = spawn(program!, words, {
       cwd,
       env: { PATH: process.env.PATH, ...settings, ...env },
       stdio: ["pipe", "pipe", "pipe"],
@@ -55,7 +62,7 @@ export async function createCommandLine(chain?: LocalChain): Promise<CommandLine
     home,
     start,
     startInTerminal: (args, { env = {} } = {}) =>
-      startInTerminal([process.execPath, BUNDLE, ...args], {
+      startInTerminal([...command, ...args], {
         cwd: home,
         env: { PATH: process.env.PATH, ...settings, ...env },
       }),

@@ -30,6 +30,8 @@ export type MarketOptions = {
   workerPort?: number;
   /** What the requester's wallet owns for gas; an ether unless told otherwise. */
   requesterWei?: bigint;
+  /** How both sides start infernet; the built bundle unless told otherwise. */
+  command?: readonly string[] | undefined;
   /** More settings of the seller's processes. */
   sellerEnv?: Record<string, string>;
   /** What a side asks in the chain's place; the chain itself unless told otherwise. */
@@ -49,10 +51,17 @@ export type Worker = WatchedProcess & {
 
 /** Starts everything but the worker. `close` ends every process that was started here, whatever happened. */
 export async function openMarket(options: MarketOptions = {}) {
-  const { upstream = EMBEDDED, workerPort, sellerEnv = {}, requesterWei = ETHER, rpcUrlOf } = options;
+  const {
+    upstream = EMBEDDED,
+    workerPort,
+    sellerEnv = {},
+    requesterWei = ETHER,
+    rpcUrlOf,
+    command,
+  } = options;
   const chain = await startLocalChain();
   const createSide = async (side: Side) =>
-    createCommandLine({ ...chain, rpcUrl: (await rpcUrlOf?.(side, chain.rpcUrl)) ?? chain.rpcUrl });
+    createCommandLine({ ...chain, rpcUrl: (await rpcUrlOf?.(side, chain.rpcUrl)) ?? chain.rpcUrl }, command);
   const [seller, buyer] = await Promise.all([createSide("seller"), createSide("buyer")]).catch(
     async (error: unknown) => {
       await chain.stop();
