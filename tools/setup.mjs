@@ -11,7 +11,10 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 function npm(args, cwd, path) {
   // npm's own variables of an outer `npm start` would leak its folder and flags into this one.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_/i.test(name)));
-  const skips = { HUSKY: "0", NODE_LLAMA_CPP_SKIP_DOWNLOAD: "true" };
+  const skips = { NODE_LLAMA_CPP_SKIP_DOWNLOAD: "true" };
+  // The pinned Node does not read the certificates that the machine's own npm is set up with; it knows the system's.
+  if (path !== process.env.PATH)
+    skips.NODE_OPTIONS = `${process.env.NODE_OPTIONS ?? ""} --use-system-ca`.trim();
   // What npm prints goes to stderr: stdout belongs to the results of the command that set up.
   execFileSync("npm", args, {
     cwd,

@@ -18,6 +18,8 @@ const ROOT = resolve(import.meta.dirname, "../..");
 const MOST_PACKAGES = 15;
 const MOST_MEGABYTES = 15;
 const run = promisify(execFile);
+/** For npm under the pinned Node, which does not read the machine's npm settings. */
+const env = { ...process.env, NODE_OPTIONS: "--use-system-ca" };
 
 /** The Node of this machine behind those that the checkout puts in front: old on many machines. */
 function systemNode(): string {
@@ -36,9 +38,15 @@ describe("the npm package in an empty folder", function () {
   before(async () => {
     await mkdir(folder);
     await writeFile(join(folder, "package.json"), '{ "private": true }');
-    const { stdout } = await run("npm", ["pack", "--silent", "--pack-destination", folder], { cwd: ROOT });
+    const { stdout } = await run("npm", ["pack", "--silent", "--pack-destination", folder], {
+      cwd: ROOT,
+      env,
+    });
     const tarball = join(folder, stdout.trim().split("\n").at(-1)!);
-    await run("npm", ["install", "--no-audit", "--no-fund", "--ignore-scripts", tarball], { cwd: folder });
+    await run("npm", ["install", "--no-audit", "--no-fund", "--ignore-scripts", tarball], {
+      cwd: folder,
+      env,
+    });
     upstream = await openUpstream({
       kind: "embedded",
       modelFile: tinyModelFile(),
