@@ -32,18 +32,30 @@ export const UPSTREAM_OPTIONS: readonly Option[] = [
 
 /** Opens the upstream of the flags; the command's end closes it. Throws `upstream-unreachable` or `bad-config`. */
 export async function openUpstreamOf(context: Context, flags: UpstreamFlags): Promise<Upstream> {
-  const { upstream: kind, upstreamUrl: url, modelFile, modelName, contextLength, threads } = flags;
-  const isServer = kind === "ollama" || kind === "openai" || url !== undefined;
+  const { upstream: kind, upstreamUrl, modelFile, modelName, contextLength, threads } = flags;
+  const isServer = kind === "ollama" || kind === "openai" || upstreamUrl !== undefined;
   if (isServer && (modelFile !== undefined || modelName !== undefined)) {
     throw new InfernetError("bad-request", "--model-file and --model-name belong to the embedded upstream", {
       hint: "Leave them out, or leave --upstream and --upstream-url out.",
     });
   }
   const { openUpstream } = await import("../provider/upstreams/open.ts");
-  const apiKey = context.terminal.env[API_KEY_VARIABLE] || undefined;
+  const { env } = context.terminal;
+  const apiKey = env[API_KEY_VARIABLE] || undefined;
+  const mayBeOllama = kind === "ollama" || (kind === "auto" && modelFile === undefined);
+  const url = upstreamUrl ?? (mayBeOllama ? readOllamaHost(env.OLLAMA_HOST) : undefined);
   const upstream = await openUpstream({ kind, url, apiKey, modelFile, modelName, contextLength, threads });
   context.atEnd(() => upstream.close());
   return upstream;
+}
+
+/** Ollama's own variable as a URL: it may be a URL, or host and port, or a host alone; undefined when it is not set. */
+export function readOllamaHost(value: string | undefined): string | undefined {
+  if (!value) return undefined;
+  const isUrl = /^https?:\/\//.test(value);
+  const url = new URL(isUrl ? value : `http://${value}`);
+  if (!isUrl && url.port === "") url.port = "11434";
+  return url.origin;
 }
 
 /** The upstream's models of these names, in their order. Throws `model-not-found` that names those it has. */

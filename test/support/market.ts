@@ -24,6 +24,11 @@ const ETHER = 10n ** 18n;
 export const EMBEDDED = ["--model-file", tinyModelFile(), "--model-name", MODEL, "--threads", "1"];
 
 export type MarketOptions = {
+  /** The model that is sold, and its prices in USDC per million tokens. */
+  model?: string;
+  prices?: string;
+  /** What the requester's wallet owns of USDC. */
+  allowance?: bigint;
   /** The flags that say what runs the model; the embedded tiny one unless told otherwise. */
   upstream?: readonly string[];
   /** Where the worker listens when the endpoint that the Registry lists is somebody else's. */
@@ -58,6 +63,9 @@ export async function openMarket(options: MarketOptions = {}) {
     requesterWei = ETHER,
     rpcUrlOf,
     command,
+    model = MODEL,
+    prices = PRICES,
+    allowance = ALLOWANCE,
   } = options;
   const chain = await startLocalChain();
   const createSide = async (side: Side) =>
@@ -92,8 +100,8 @@ export async function openMarket(options: MarketOptions = {}) {
       createAccount(chain, homePaths(buyer.home).walletKey, requesterWei),
       createAccount(chain, homePaths(seller.home).nodeKey, ETHER),
     ]);
-    await chain.mintUsdc(requester, ALLOWANCE);
-    const listing = ["--payee", payee, "--endpoint", endpoint, "--model", `${MODEL}=${PRICES}`];
+    await chain.mintUsdc(requester, allowance);
+    const listing = ["--payee", payee, "--endpoint", endpoint, "--model", `${model}=${prices}`];
     await runJson(seller, ["register", ...listing, ...upstream], sellerEnv);
     return {
       ...{ chain, view, seller, buyer, requester, node, payee, endpoint, close },
@@ -115,7 +123,10 @@ export async function openMarket(options: MarketOptions = {}) {
 
       /** Starts `job submit` of this prompt. */
       submit: (prompt: string, ...flags: string[]) =>
-        start(buyer, ["job", "submit", "--model", MODEL, "--prompt", prompt, ...flags]),
+        start(buyer, ["job", "submit", "--model", model, "--prompt", prompt, ...flags]),
+
+      /** Starts any command of a side's, and watches it. */
+      watch: (side: Side, args: readonly string[]) => start(side === "seller" ? seller : buyer, args),
 
       /** Runs a command of the requester's that must succeed, and reads its JSON. */
       buyerJson: (...args: string[]) => runJson(buyer, args),

@@ -1,0 +1,197 @@
+// Every example of every command's --help is run as it stands: by a seller, a buyer and a newcomer on one real market.
+import { copyFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect } from "chai";
+import { openUpstream } from "../../provider/upstreams/open.ts";
+import type { Upstream } from "../../provider/upstreams/upstream.ts";
+import { generatePrivateKey } from "../../runtime/signers/secp256k1.ts";
+import { type CommandLine, createCommandLine, type Ended } from "../support/command-line.ts";
+import type { LoopbackServer } from "../support/loopback-server.ts";
+import { type Market, openMarket } from "../support/market.ts";
+import { startOllamaServer } from "../support/ollama-server.ts";
+import { tinyModelFile } from "../support/tiny-model.ts";
+
+const SOLD = "llama3.2:1b";
+const SOME_JOB = `0x${"5e".repeat(32)}`;
+const SOME_NODE = "node show 0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
+
+type Who = "seller" | "buyer" | "newcomer" | "importer";
+/** An example as it stands in the help, who runs it, and how it ends there: well, unless another exit code is named. */
+type Scene = [who: Who, example: string, exitCode?: number];
+
+/** In an order in which each is possible: first the seller, then the buyer, last what changes the seller for good. */
+const SCENES: readonly Scene[] = [
+  ["newcomer", "node create"],
+  ["newcomer", "node create --home ./seller --json"],
+  ["newcomer", "wallet create"],
+  ["newcomer", "wallet create --home ./buyer --json"],
+  ["importer", "wallet import < private-key.txt"],
+  ["importer", "wallet import --file UTC--2026-11-30.json"],
+  ["newcomer", "config set rpcUrl https://mainnet.base.org"],
+  ["newcomer", "config set requester.maxUsdcPerDay 2.50"],
+  ["newcomer", "config get rpcUrl"],
+  ["newcomer", "config get requester.maxUsdcPerDay --json"],
+  ["newcomer", "config list"],
+  ["newcomer", "config list --json"],
+  ["newcomer", "config path"],
+  ["newcomer", "config unset rpcUrl"],
+  ["newcomer", "completion bash"],
+  ["newcomer", "completion zsh"],
+  ["newcomer", "completion fish"],
+  ["seller", "register"],
+  ["seller", "node show"],
+  ["seller", `${SOME_NODE} --json`],
+  ["seller", "worker"],
+  ["seller", "worker --upstream ollama --price llama3.2:1b=0.04:0.15 --settle worth"],
+  ["seller", "register && infernet worker"],
+  // From here on a worker serves.
+  ["seller", "doctor"],
+  ["seller", "doctor --upstream ollama --json"],
+  ["buyer", "models"],
+  ["buyer", "models --search llama"],
+  ["buyer", "models --search llama --json"],
+  ["buyer", "nodes"],
+  ["buyer", "nodes --model llama3.2:1b --json"],
+  ["buyer", "wallet address"],
+  ["seller", "wallet address --node-key"],
+  ["buyer", "wallet balance"],
+  ["buyer", "wallet balance --json"],
+  ["buyer", "wallet fund"],
+  ["buyer", "wallet fund --amount 5"],
+  ["buyer", "wallet fund --amount 5 --wait-funds 30m --json"],
+  ["buyer", "wallet deposit 5"],
+  ["buyer", "wallet deposit 5 --wait-funds 30m"],
+  ["buyer", "wallet deposit all --gas node --json"],
+  ["buyer", 'job submit --model llama3.2:1b --prompt "Why is the sky blue?" --max-usdc 0.01'],
+  ["buyer", "job submit --model llama3.2:1b --file notes.txt --max-tokens 200 --json"],
+  ["buyer", 'job submit --model llama3.2:1b --prompt "Hello" --wait-funds 30m'],
+  ["buyer", "job list"],
+  ["buyer", "job list --json"],
+  ["buyer", `job wait ${SOME_JOB} --timeout 2m`],
+  ["buyer", `job status ${SOME_JOB}`],
+  ["buyer", `job result ${SOME_JOB}`],
+  ["buyer", `job close ${SOME_JOB}`],
+  ["buyer", `job refund ${SOME_JOB}`],
+  ["buyer", "job recover"],
+  ["buyer", "job recover --json"],
+  ["buyer", "wallet withdraw 2.5 --to 0x70997970C51812dc3A010C7d01b50e0d17dc79C8"],
+  ["buyer", "wallet withdraw all"],
+  ["buyer", "wallet export --out wallet-copy.json"],
+  // Without a terminal nobody can confirm: it asks for --yes.
+  ["buyer", "wallet export --private-key", 2],
+  ["buyer", "backup infernet-backup"],
+  ["seller", "backup infernet-backup --json"],
+  ["buyer", "restore infernet-backup --home ./new-home"],
+  ["seller", "node earnings"],
+  ["seller", "node earnings --json"],
+  ["seller", "node payout"],
+  ["seller", "node payout --json"],
+  ["seller", "node retire"],
+  ["seller", "node retire --undo"],
+  ["seller", "node update --model llama3.2:1b=0.04:0.15 --no-check"],
+  ["seller", "node update --endpoint https://node.example:8443"],
+  ["seller", "register --endpoint https://node.example:8443 --model llama3.2:1b=0.05:0.20 --upstream ollama"],
+];
+
+describe("the examples of every command's help", function () {
+  this.timeout(120_000);
+  let upstream: Upstream;
+  let ollama: LoopbackServer;
+  let market: Market;
+  let newcomer: CommandLine;
+  let jobId = SOME_JOB;
+
+  before(async () => {
+    upstream = await openUpstream({
+      kind: "embedded",
+      modelFile: tinyModelFile(),
+      modelName: SOLD,
+      threads: 1,
+    });
+    ollama = await startOllamaServer(upstream, [SOLD]);
+    market = await openMarket({
+      model: SOLD,
+      prices: "0.05:0.20",
+      upstream: ["--upstream", "ollama"],
+      sellerEnv: { OLLAMA_HOST: ollama.url },
+      allowance: 20_000_000n,
+    });
+    newcomer = await createCommandLine();
+    await writeFile(join(market.buyer.home, "notes.txt"), "Notes on the sky.");
+  });
+  after(async () => {
+    await newcomer?.remove();
+    await market?.close();
+    await ollama?.close();
+    await upstream?.close();
+  });
+
+  it("are these, and no other", async () => {
+    const told = await examplesBelow(newcomer, []);
+    expect(told.sort()).to.deep.equal(SCENES.map(([, example]) => example).sort());
+  });
+
+  for (const [who, example, exitCode = 0] of SCENES) {
+    it(`${who}: infernet ${example}`, async () => {
+      if (example === "doctor") await market.startWorker("--log-level", "error");
+      const ended = await play(who, example);
+      expect(ended.exitCode, ended.stderr).to.equal(exitCode);
+      if (example.endsWith("--json")) JSON.parse(ended.stdout);
+      if (example === "job list --json") [{ jobId }] = JSON.parse(ended.stdout).jobs;
+    });
+  }
+
+  /** Runs an example; a worker is ended once it is live, and money comes to whoever waits for it. */
+  async function play(who: Who, example: string): Promise<Ended> {
+    const words = wordsOf(
+      example
+        .replace(SOME_JOB, jobId)
+        .replace(SOME_NODE, `node show ${market.node}`)
+        .replace(/^register && infernet /, ""),
+    );
+    if (words[0] === "worker") return live(words);
+    if (who === "importer") return importKey(words);
+    if (who === "newcomer") return newcomer.run(words);
+    const running = market.watch(who, words);
+    if (example.startsWith("wallet fund") && words.includes("--wait-funds")) {
+      await running.until(({ stderr }) => stderr.includes("fundsAwaited"));
+      await market.chain.mintUsdc(market.requester, 5_000_000n);
+    }
+    return running.ended;
+  }
+
+  /** Imports by somebody who has no wallet yet, from the files that the examples name. */
+  async function importKey(words: string[]): Promise<Ended> {
+    const importer = await createCommandLine();
+    try {
+      await copyFile(join(newcomer.home, "wallet.json"), join(importer.home, "UTC--2026-11-30.json"));
+      const shellInput = words.indexOf("<");
+      if (shellInput === -1) return await importer.run(words);
+      return await importer.run(words.slice(0, shellInput), { stdin: `${generatePrivateKey()}\n` });
+    } finally {
+      await importer.remove();
+    }
+  }
+
+  async function live(words: string[]): Promise<Ended> {
+    const worker = market.watch("seller", words);
+    await worker.until(({ stdout }) => stdout.includes("your node is live"));
+    worker.child.kill("SIGTERM");
+    return worker.ended;
+  }
+});
+
+/** The EXAMPLE lines of a command and of all commands below it, read from what --help prints. */
+async function examplesBelow(user: CommandLine, command: readonly string[]): Promise<string[]> {
+  const { stdout } = await user.run([...command, "--help"]);
+  const own = [...stdout.matchAll(/^ {2}\$ infernet (.+)$/gm)].map(([, example]) => example!);
+  const [, list = ""] = stdout.split("\nCommands:\n");
+  const names = [...list.split("\n\n")[0]!.matchAll(/^ {2}(\S+)/gm)].map(([, name]) => name!);
+  const below = await Promise.all(names.map((name) => examplesBelow(user, [...command, name])));
+  return [...new Set([...own, ...below.flat()])];
+}
+
+/** The words of a shell line with double quotes. */
+function wordsOf(line: string): string[] {
+  return [...line.matchAll(/"([^"]*)"|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!);
+}
