@@ -20,6 +20,9 @@ const SUITES = [
   { name: "end to end", command: mocha("test/e2e/**/*.test.ts"), minutes: 15 },
 ];
 
+/** Whether somebody wants an end: nothing more is started. */
+let interrupted = false;
+
 /** Runs one suite in a process group of its own, shows what it prints, and reads mocha's own counts from it. */
 function runSuite({ name, command, minutes, counts = true }, env) {
   return new Promise((done) => {
@@ -53,7 +56,10 @@ function runSuite({ name, command, minutes, counts = true }, env) {
       console.error(`infernet: "${name}" did not end in ${minutes} minutes; ending it`);
       endGroup("SIGKILL");
     }, minutes * 60_000);
-    const interrupt = () => endGroup("SIGTERM");
+    const interrupt = () => {
+      interrupted = true;
+      endGroup("SIGTERM");
+    };
     process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
     child.on("error", (error) => console.error(`infernet: ${error.message}`));
     child.on("close", (code) => {
@@ -81,7 +87,7 @@ const results = [];
 for (const suite of chosen) {
   const result = await runSuite(suite, env);
   results.push(result);
-  if (result.stop) break;
+  if (result.stop || interrupted) break;
 }
 
 console.log("\n== seconds per suite");
