@@ -4,24 +4,28 @@ import { readBatches } from "../../provider/event-batches.ts";
 
 const never = new AbortController().signal;
 
-async function collect<Event>(source: AsyncIterable<Event>, largest = 10): Promise<Event[][]> {
-  const batches: Event[][] = [];
-  for await (const batch of readBatches(source, never, largest)) batches.push(batch);
-  return batches;
-}
-
 describe("reading in batches", () => {
   it("takes together what is ready in one turn, up to the largest batch", async () => {
-    async function* source() {
-      yield* [1, 2, 3];
-      await new Promise((resolve) => setTimeout(resolve, 5));
-      yield* [4, 5];
+    // The source goes on only when all that was ready before has been read.
+    async function collect(largest: number): Promise<number[][]> {
+      const gate = Promise.withResolvers<void>();
+      async function* source() {
+        yield* [1, 2, 3];
+        await gate.promise;
+        yield* [4, 5];
+      }
+      const batches: number[][] = [];
+      for await (const batch of readBatches(source(), never, largest)) {
+        batches.push(batch);
+        if (batch.at(-1) === 3) gate.resolve();
+      }
+      return batches;
     }
-    expect(await collect(source())).to.deep.equal([
+    expect(await collect(10)).to.deep.equal([
       [1, 2, 3],
       [4, 5],
     ]);
-    expect(await collect(source(), 2)).to.deep.equal([[1, 2], [3], [4, 5]]);
+    expect(await collect(2)).to.deep.equal([[1, 2], [3], [4, 5]]);
   });
 
   it("hands out what came before an error, then throws the error", async () => {
