@@ -6,6 +6,7 @@ import type { Job } from "../protocol/job.ts";
 import type { OpeningConsent } from "../protocol/relay.ts";
 import { parseJsonWith } from "../protocol/schema.ts";
 import type { ModelPath } from "../protocol/wire.ts";
+import { MEASURES_MIGRATION } from "./routing/measures.ts";
 
 /**
  * `planned`: its terms are written. `opening`: its transaction is signed. `open`: the Escrow holds the deposit.
@@ -129,6 +130,7 @@ export const REQUESTER_MIGRATIONS: readonly string[] = [
   ) STRICT;
   CREATE INDEX moves_under_way ON moves (owner) WHERE done = 0;
   `,
+  MEASURES_MIGRATION,
 ];
 
 type Row = Record<string, SQLOutputValue>;
