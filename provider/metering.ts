@@ -1,4 +1,6 @@
 // Owns the arithmetic of one request: what its upstream's events count to, what must be covered, what to ask for next.
+
+import type { OpenAiChunk } from "../protocol/openai-answer.ts";
 import {
   costMillionths,
   estimatePromptTokens,
@@ -6,7 +8,7 @@ import {
   roundCharge,
   type TokenCounts,
 } from "../protocol/price.ts";
-import type { OpenAiChunk, UpstreamEvent } from "./upstreams/upstream.ts";
+import type { UpstreamEvent } from "./upstreams/upstream.ts";
 
 /** What a request is metered by. `maxTokens` is the most completion tokens that it may make. */
 export type MeterTerms = {

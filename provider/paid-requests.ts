@@ -11,6 +11,7 @@ import {
   singleRequestId,
 } from "../protocol/job.ts";
 import { type Offer, offeredModel } from "../protocol/offer.ts";
+import { type GenerationRequest, readGenerationRequest } from "../protocol/openai-request.ts";
 import { roundCharge } from "../protocol/price.ts";
 import { promptTokenBound } from "../protocol/prompt.ts";
 import { HEADERS, type ModelPath, readJobHeaders } from "../protocol/wire.ts";
@@ -21,7 +22,6 @@ import type { JobLedger } from "./job-ledger.ts";
 import type { LedgerJob, LedgerRequest } from "./ledger-rows.ts";
 import { firstCover, type MeterTerms } from "./metering.ts";
 import type { Offers } from "./offers.ts";
-import { type GenerationRequest, readGenerationRequest } from "./openai-format.ts";
 import { PaidStream } from "./paid-stream.ts";
 import type { ReceiptDesk } from "./receipts.ts";
 import type { Upstream } from "./upstreams/upstream.ts";

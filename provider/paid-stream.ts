@@ -2,6 +2,15 @@
 import type { Hex } from "../protocol/bytes.ts";
 import type { SignedDelivery } from "../protocol/delivery.ts";
 import { InfernetError, problemOf } from "../protocol/errors.ts";
+import {
+  type AnswerMeta,
+  chunkPayload,
+  DONE_PAYLOAD,
+  foldChunks,
+  type OpenAiChunk,
+  usagePayload,
+} from "../protocol/openai-answer.ts";
+import type { GenerationRequest } from "../protocol/openai-request.ts";
 import { chargeablePromptTokens, costMillionths, type TokenCounts } from "../protocol/price.ts";
 import type { InfernetEvent } from "../protocol/wire.ts";
 import type { Log } from "../runtime/logger.ts";
@@ -22,15 +31,7 @@ import {
   nextCover,
   reservationOf,
 } from "./metering.ts";
-import {
-  type AnswerMeta,
-  chunkPayload,
-  DONE_PAYLOAD,
-  foldChunks,
-  type GenerationRequest,
-  usagePayload,
-} from "./openai-format.ts";
-import type { OpenAiChunk, Upstream, UpstreamEvent } from "./upstreams/upstream.ts";
+import type { Upstream, UpstreamEvent } from "./upstreams/upstream.ts";
 
 export type StreamPlan = {
   requestId: Hex;

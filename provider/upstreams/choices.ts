@@ -1,6 +1,6 @@
 // Owns the three choices that an answer is made of where the upstream itself does not speak OpenAI's form.
+import type { OpenAiChoice } from "../../protocol/openai-answer.ts";
 import type { ModelPath } from "../../protocol/wire.ts";
-import type { OpenAiChoice } from "./upstream.ts";
 
 /** The first of a chat: who speaks. */
 export function roleChoice(): OpenAiChoice {

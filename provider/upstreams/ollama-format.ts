@@ -1,7 +1,7 @@
 // Owns the translation between OpenAI's form and Ollama's own: requests one way, pieces of answers the other.
 import type { ChatRequest, ChatResponse, GenerateRequest, GenerateResponse, Message, Options } from "ollama";
 import { InfernetError } from "../../protocol/errors.ts";
-import type { OpenAiChoice, OpenAiDelta } from "./upstream.ts";
+import type { OpenAiChoice, OpenAiDelta } from "../../protocol/openai-answer.ts";
 
 type Body = Record<string, unknown>;
 type OpenAiMessage = {

@@ -3,14 +3,14 @@ import { Agent, type Dispatcher } from "undici";
 import { z } from "zod";
 import { ZERO_WORD } from "../../protocol/bytes.ts";
 import { InfernetError } from "../../protocol/errors.ts";
+import type { OpenAiChoice, OpenAiChunk } from "../../protocol/openai-answer.ts";
+import { refuseCostlyMembers } from "../../protocol/openai-request.ts";
 import { parseJsonWith } from "../../protocol/schema.ts";
 import { readSse } from "../../runtime/sse.ts";
 import { errorOfStatus, explainFailure } from "./failure.ts";
 import {
   DEFAULT_CONTEXT_LENGTH,
   type Generation,
-  type OpenAiChoice,
-  type OpenAiChunk,
   type Upstream,
   type UpstreamEvent,
   type UpstreamModel,
@@ -33,23 +33,6 @@ const LIST_TIMEOUT_MS = 5_000;
 const CONNECT_TIMEOUT_MS = 5_000;
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 const MAX_EVENT_BYTES = 8 * 1024 * 1024;
-/**
- * Members that cost the node more than what is paid for: a hosted service bills them on their own, or a server takes
- * them for a longer prompt or a longer answer than the ones that the payment was sized for.
- */
-const COSTLY_MEMBERS = [
-  "service_tier",
-  "store",
-  "background",
-  "web_search_options",
-  "prediction",
-  "use_beam_search",
-  "n_predict",
-  "documents",
-  "chat_template",
-  "chat_template_kwargs",
-];
-
 const countSchema = z.int().nonnegative();
 const usageSchema = z.object({ prompt_tokens: countSchema, completion_tokens: countSchema.default(0) });
 const pieceSchema = z.looseObject({
@@ -122,7 +105,7 @@ export function openOpenAi(settings: OpenAiSettings): Upstream {
   }
 
   async function* generate({ path, body, signal }: Generation): AsyncGenerator<UpstreamEvent> {
-    refuseCostly(body);
+    refuseCostlyMembers(body);
     try {
       const route = path.slice("/v1".length);
       if (path === "/v1/embeddings") {
@@ -233,12 +216,6 @@ function describeRefusal(text: string): string {
   } catch {
     return "";
   }
-}
-
-function refuseCostly(body: Record<string, unknown>): void {
-  const member = COSTLY_MEMBERS.find((name) => ![undefined, null, false].includes(body[name] as undefined));
-  if (member === undefined) return;
-  throw new InfernetError("bad-request", `nodes do not serve ${member}: leave it out`);
 }
 
 function contextLengthOf(model: z.infer<typeof modelSchema>): number | undefined {

@@ -1,5 +1,6 @@
 // Owns what the provider asks of whatever runs its models: list them, generate with exact counts, stop when told.
 import type { Hex } from "../../protocol/bytes.ts";
+import type { OpenAiChunk } from "../../protocol/openai-answer.ts";
 import type { ModelPath } from "../../protocol/wire.ts";
 
 /** Tokens of prompt and completion together, where neither the model's server nor the node's settings tell. */
@@ -11,37 +12,6 @@ export type UpstreamModel = {
   digest: Hex;
   /** Tokens of prompt and completion together. */
   contextLength: number;
-};
-
-/** One piece of an OpenAI answer without the members that every piece shares (id, object, created, model). */
-export type OpenAiChunk = {
-  /** Empty or absent only in an embeddings answer, which carries `data` instead. */
-  choices?: OpenAiChoice[];
-  [member: string]: unknown;
-};
-
-export type OpenAiChoice = {
-  index: number;
-  /** Chat: what this piece adds to the message. */
-  delta?: OpenAiDelta;
-  /** Completions: what this piece adds to the text. */
-  text?: string;
-  finish_reason: string | null;
-  [member: string]: unknown;
-};
-
-export type OpenAiDelta = {
-  role?: string;
-  content?: string | null;
-  tool_calls?: OpenAiToolCallDelta[];
-  [member: string]: unknown;
-};
-
-export type OpenAiToolCallDelta = {
-  index: number;
-  id?: string;
-  type?: string;
-  function?: { name?: string; arguments?: string };
 };
 
 export type UpstreamEvent =

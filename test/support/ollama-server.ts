@@ -1,5 +1,6 @@
 // Owns a model server that speaks Ollama's own API, with a real model behind it.
-import type { OpenAiChunk, Upstream } from "../../provider/upstreams/upstream.ts";
+import type { OpenAiChunk } from "../../protocol/openai-answer.ts";
+import type { Upstream } from "../../provider/upstreams/upstream.ts";
 import { answerJson, type LoopbackServer, startLoopbackServer } from "./loopback-server.ts";
 
 type ChatBody = {

@@ -1,18 +1,18 @@
 // Owns a model server that speaks OpenAI's HTTP form, with a real model behind it.
 import type { ServerResponse } from "node:http";
 import { InfernetError } from "../../protocol/errors.ts";
-import type { TokenCounts } from "../../protocol/price.ts";
-import { MODEL_PATHS, type ModelPath } from "../../protocol/wire.ts";
 import {
   type AnswerMeta,
   chunkPayload,
   DONE_PAYLOAD,
   foldChunks,
-  type GenerationRequest,
-  readGenerationRequest,
+  type OpenAiChunk,
   usagePayload,
-} from "../../provider/openai-format.ts";
-import type { OpenAiChunk, Upstream } from "../../provider/upstreams/upstream.ts";
+} from "../../protocol/openai-answer.ts";
+import { type GenerationRequest, readGenerationRequest } from "../../protocol/openai-request.ts";
+import type { TokenCounts } from "../../protocol/price.ts";
+import { MODEL_PATHS, type ModelPath } from "../../protocol/wire.ts";
+import type { Upstream } from "../../provider/upstreams/upstream.ts";
 import { answerJson, type LoopbackServer, startLoopbackServer } from "./loopback-server.ts";
 
 export type OpenAiServer = LoopbackServer & {

@@ -1,14 +1,9 @@
 import { expect } from "chai";
 import fc from "fast-check";
 import { InfernetError } from "../../protocol/errors.ts";
+import { chunkPayload, foldChunks, type OpenAiChunk, usagePayload } from "../../protocol/openai-answer.ts";
+import { readGenerationRequest } from "../../protocol/openai-request.ts";
 import type { ModelPath } from "../../protocol/wire.ts";
-import {
-  chunkPayload,
-  foldChunks,
-  readGenerationRequest,
-  usagePayload,
-} from "../../provider/openai-format.ts";
-import type { OpenAiChunk } from "../../provider/upstreams/upstream.ts";
 
 const CHAT: ModelPath = "/v1/chat/completions";
 const meta = { path: CHAT, id: "chatcmpl-1", created: 1_700_000_000, model: "tiny" };
