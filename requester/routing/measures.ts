@@ -119,8 +119,9 @@ export function openMeasures({ store, clock }: { store: Store; clock: Clock }): 
       const cooled = get(node, place);
       const failures = cooled.failures + (isBusy ? 0 : 1);
       const seconds = isBusy ? busySeconds(error) : coolSeconds(failures);
-      if (now + seconds < (cooled.coolUntil ?? 0)) return;
-      put(node, place, { ...cooled, failures, coolUntil: now + seconds, coolReason: code });
+      const isLonger = now + seconds >= (cooled.coolUntil ?? 0);
+      const cooling = isLonger ? { coolUntil: now + seconds, coolReason: code } : {};
+      put(node, place, { ...cooled, failures, ...cooling });
     },
     rows: () =>
       [...kept].flatMap(([node, models]) =>

@@ -79,10 +79,13 @@ describe("the measured table", () => {
     ] as const) {
       measures.noteFailed(NODE, "m", failing("node-busy", retryAfter === undefined ? {} : { retryAfter }));
       expect(measures.of(NODE, "m").coolUntil! - now, String(retryAfter)).to.equal(seconds);
+      now += seconds;
     }
     expect(measures.of(NODE, "m").errorRate).to.equal(0);
     measures.noteFailed(NODE, "m", failing("node-unreachable"));
     expect(measures.of(NODE, "m").coolUntil! - now, "the first failure").to.equal(5);
+    measures.noteFailed(NODE, "m", failing("node-busy", { retryAfter: 2 }));
+    expect(measures.of(NODE, "m").coolUntil! - now, "never shorter").to.equal(5);
   });
 
   it("keeps the last three errors, cut short, newest first, and all of it over a restart", async () => {
