@@ -9,13 +9,15 @@ const mocha = (...paths) => ["mocha", "--import=tsx", "--forbid-only", ...paths]
 
 /**
  * What the others stand on. `minutes` is when a hung suite is ended; `counts: false` marks a step that passes or fails
- * as one.
+ * as one; `mayBePending` one that this machine may lack the means for, so that all of its tests are skipped.
  */
 const BUILD = { name: "build", command: ["npm", "run", "--silent", "build"], minutes: 10, counts: false };
 
 /** Two lanes of about the same length: side by side where there are two cores, else one after the other. */
 const LANES = [
   [
+    // Builds an Ollama where none is kept, before the units that want it.
+    { name: "real servers", command: ["tsx", "tools/docker/prepare.ts"], minutes: 15, counts: false },
     { name: "check", command: ["npm", "run", "--silent", "check"], minutes: 5, counts: false },
     { name: "contracts", command: ["tsx", "tools/coverage.ts"], minutes: 10 },
     { name: "fuzz and invariants", command: ["hardhat", "test", "solidity", "--no-compile"], minutes: 10 },
@@ -25,14 +27,21 @@ const LANES = [
       minutes: 15,
     },
   ],
-  [{ name: "end to end", command: mocha("test/e2e/**/*.test.ts"), minutes: 20 }],
+  [
+    { name: "end to end", command: mocha("test/e2e/**/*.test.ts"), minutes: 20 },
+    // Where no engine or no Ollama can be had, its tests are pending, and say why: the only ones that may be.
+    { name: "docker", command: mocha("test/docker/**/*.test.ts"), minutes: 12, mayBePending: true },
+  ],
 ];
+
+/** Allows the suites to install Debian packages (a Docker engine), as INFERNET_TEST_MAY_INSTALL=1 does. */
+const MAY_INSTALL = "--may-install";
 
 /** Whether somebody wants an end: nothing more is started. */
 let interrupted = false;
 
 /** Runs one suite in a process group of its own, and reads mocha's own counts from what it prints to `out`. */
-function runSuite({ name, command, minutes, counts = true }, env, out) {
+function runSuite({ name, command, minutes, counts = true, mayBePending = false }, env, out) {
   return new Promise((done) => {
     const started = Date.now();
     out.write(`\n== ${name}\n`);
@@ -73,7 +82,7 @@ function runSuite({ name, command, minutes, counts = true }, env, out) {
     child.on("close", (code) => {
       clearTimeout(limit);
       process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
-      const ran = totals.passing + totals.failing > 0;
+      const ran = totals.passing + totals.failing + (mayBePending ? totals.pending : 0) > 0;
       // A suite that ends badly without a failing test, or runs no test at all, is itself a failure.
       const broken = code !== 0 ? totals.failing === 0 : counts && !ran;
       done({
@@ -110,7 +119,8 @@ function labelled(name) {
 }
 
 const env = setUp();
-const asked = process.argv.slice(2);
+const asked = process.argv.slice(2).filter((word) => word !== MAY_INSTALL);
+if (process.argv.includes(MAY_INSTALL)) env.INFERNET_TEST_MAY_INSTALL = "1";
 const isAsked = ({ name }) => asked.length === 0 || asked.includes(name);
 const lanes = LANES.map((suites) => suites.filter(isAsked)).filter((suites) => suites.length > 0);
 const sideBySide = lanes.length > 1 && availableParallelism() > 1;

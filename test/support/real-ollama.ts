@@ -1,25 +1,21 @@
 // Owns a real Ollama process for tests, where its program is on this machine.
 import { type ChildProcess, spawn } from "node:child_process";
-import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
+import { freePort } from "../../tools/demo/processes.ts";
+import { cachedOllama } from "../../tools/docker/ollama.ts";
 
 export type RealOllama = {
   url: string;
-  /** Makes a model from a GGUF file, under a name of its own. */
-  createModel(name: string, modelFile: string, parameters: Record<string, unknown>): Promise<void>;
   stop(): Promise<void>;
 };
 
-const CHAT_TEMPLATE = "{{ range .Messages }}{{ .Role }}: {{ .Content }}\n{{ end }}assistant: ";
-
-/** INFERNET_OLLAMA_BIN, else `ollama` on PATH, else nothing. */
+/** INFERNET_OLLAMA_BIN, else the one that `tools/docker/prepare.ts` built, else `ollama` on PATH, else nothing. */
 export function findOllama(env: NodeJS.ProcessEnv = process.env): string | undefined {
   const folders = (env.PATH ?? "").split(delimiter);
-  return [env.INFERNET_OLLAMA_BIN, ...folders.map((folder) => join(folder, "ollama"))].find(
+  return [env.INFERNET_OLLAMA_BIN, cachedOllama(), ...folders.map((folder) => join(folder, "ollama"))].find(
     (path) => path !== undefined && path !== "" && existsSync(path),
   );
 }
@@ -31,27 +27,8 @@ export async function startRealOllama(program: string): Promise<RealOllama> {
   const child = spawn(program, ["serve"], { env, stdio: ["ignore", "ignore", "pipe"] });
   await listening(child);
 
-  async function call(path: string, body: RequestInit["body"]): Promise<void> {
-    const answer = await fetch(url + path, { method: "POST", body: body ?? null });
-    if (!answer.ok) throw new Error(`Ollama answered ${answer.status} to ${path}: ${await answer.text()}`);
-    await answer.body?.cancel();
-  }
-
   return {
     url,
-    async createModel(name, modelFile, parameters) {
-      const bytes = readFileSync(modelFile);
-      const digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
-      await call(`/api/blobs/${digest}`, bytes);
-      const model = {
-        model: name,
-        files: { "model.gguf": digest },
-        template: CHAT_TEMPLATE,
-        parameters,
-        stream: false,
-      };
-      await call("/api/create", JSON.stringify(model));
-    },
     async stop() {
       child.kill();
       if (child.exitCode === null) await once(child, "exit");
@@ -71,13 +48,4 @@ function listening(child: ChildProcess): Promise<void> {
     child.once("error", reject);
     child.once("exit", () => reject(new Error(`Ollama ended before it listened: ${said}`)));
   });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  return typeof address === "object" && address !== null ? address.port : 0;
 }

@@ -5,6 +5,7 @@ import { openOllama } from "../../../provider/upstreams/ollama.ts";
 import type { Upstream } from "../../../provider/upstreams/upstream.ts";
 import { FAKE_DIGEST, type FakeAnswer, type FakeOllama, startFakeOllama } from "../../support/fake-ollama.ts";
 import { COMPLETION_PATH, chatBody, generate, rejectionOf } from "../../support/generation.ts";
+import { createOllamaModel, ROLES_TEMPLATE } from "../../support/ollama-model.ts";
 import { findOllama, type RealOllama, startRealOllama } from "../../support/real-ollama.ts";
 import { tinyModelFile } from "../../support/tiny-model.ts";
 
@@ -255,7 +256,7 @@ describe("the Ollama upstream's wire", () => {
 
 const program = findOllama();
 const describeReal = program === undefined ? describe.skip : describe;
-const why = program === undefined ? " (pending: no ollama on PATH, and INFERNET_OLLAMA_BIN names none)" : "";
+const why = program === undefined ? " (pending: no Ollama here; npm run test:docker builds one)" : "";
 
 describeReal(`the Ollama upstream on a real Ollama${why}`, function () {
   this.timeout(60_000);
@@ -267,7 +268,10 @@ describeReal(`the Ollama upstream on a real Ollama${why}`, function () {
 
   before(async () => {
     ollama = await startRealOllama(program!);
-    await ollama.createModel("tiny", tinyModelFile(), { num_ctx: 512, num_thread: 1 });
+    await createOllamaModel(ollama.url, {
+      ...{ name: "tiny", file: tinyModelFile(), template: ROLES_TEMPLATE },
+      parameters: { num_ctx: 512, num_thread: 1 },
+    });
     upstream = openOllama({ url: ollama.url });
     embedded = await openEmbedded({
       modelFile: tinyModelFile(),
