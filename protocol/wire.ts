@@ -3,12 +3,14 @@ import { z } from "zod";
 import { type Hex, isHex } from "./bytes.ts";
 import { signedDeliverySchema } from "./delivery.ts";
 import { InfernetError } from "./errors.ts";
+import { type JobTerms, SESSION_REQUEST_HASH } from "./job.ts";
 import { hexSchema, uintSchema } from "./schema.ts";
 
 export const HEADERS = {
   job: "infernet-job",
   salt: "infernet-salt",
   offer: "infernet-offer",
+  request: "infernet-request",
   receipt: "infernet-receipt",
   idempotencyKey: "idempotency-key",
   lastEventId: "last-event-id",
@@ -39,7 +41,10 @@ export type InfernetEvent = z.infer<typeof infernetEventSchema>;
 /** The answer to `POST /infernet/jobs/{id}/receipts`: the highest receipt that the node holds. */
 export const receiptAnswerSchema = z.object({ accepted: uintSchema(96) });
 
-/** The answer to `GET /infernet/jobs/{id}` and to `POST …/close`. Amounts in USDC base units. */
+/**
+ * The answer to `GET /infernet/jobs/{id}` and to `POST …/close`. Amounts in USDC base units. `requests` are those that
+ * run and the last that ended, newest first; with `?request=<id>` that one alone.
+ */
 export const jobDocumentSchema = z.object({
   jobId: hexSchema(32),
   status: z.enum(["open", "settling", "closed"]),
@@ -58,6 +63,20 @@ export const jobDocumentSchema = z.object({
   ),
 });
 export type JobDocument = z.infer<typeof jobDocumentSchema>;
+
+/**
+ * The terms of a job in a call that closes it: salt and offer as on every call and, of a single job, `Infernet-Request`,
+ * the hash of its request. Undefined unless all that are sent are well formed.
+ */
+export function readTermsHeaders(
+  headers: Readonly<Record<string, string | string[] | undefined>>,
+): JobTerms | undefined {
+  const salt = headers[HEADERS.salt];
+  const offerHash = headers[HEADERS.offer];
+  const requestHash = headers[HEADERS.request] ?? SESSION_REQUEST_HASH;
+  if (!isHex(salt, 32) || !isHex(offerHash, 32) || !isHex(requestHash, 32)) return undefined;
+  return { salt, offerHash, requestHash };
+}
 
 /** The three words that open a job's door. Throws `payment-required` when none is sent, `bad-request` when one is wrong. */
 export function readJobHeaders(headers: Record<string, string | string[] | undefined>): {

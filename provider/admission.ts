@@ -1,7 +1,7 @@
 // Owns who may run: the node's capacity, and each job's receipt shared among its requests in order of arrival.
 import type { Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
-import { costMillionths, roundCharge } from "../protocol/price.ts";
+import { roundCharge } from "../protocol/price.ts";
 import type { JobLedger } from "./job-ledger.ts";
 import type { LedgerJob } from "./ledger-rows.ts";
 import { millionthsOf } from "./metering.ts";
@@ -44,14 +44,7 @@ export function createAdmission(ledger: JobLedger, capacity: number): Admission 
 
   const receiptOf = (jobId: Hex) => ledger.findJob(jobId)?.receipt?.amount ?? 0n;
 
-  const openAccount = (job: LedgerJob): Account => {
-    const ended = ledger.requestsOf(job.jobId).filter(({ status }) => status === "ended");
-    const settled = ended.reduce(
-      (sum, { counts, prices }) => sum + costMillionths(counts, prices),
-      millionthsOf(job.openingFee),
-    );
-    return { settled, places: new Set(), asking: new Set() };
-  };
+  const settledOf = ({ openingFee, endedCost }: LedgerJob) => millionthsOf(openingFee) + endedCost;
 
   const grant = (jobId: Hex): void => {
     const account = accounts.get(jobId);
@@ -87,7 +80,7 @@ export function createAdmission(ledger: JobLedger, capacity: number): Admission 
       running -= 1;
       // Only the ledger knows what the request came to; an account is read from it again when it is next needed.
       if (account.places.size === 0) accounts.delete(job.jobId);
-      else account.settled = openAccount(job).settled;
+      else account.settled = settledOf(ledger.findJob(job.jobId) ?? job);
       grant(job.jobId);
     },
   });
@@ -99,7 +92,11 @@ export function createAdmission(ledger: JobLedger, capacity: number): Admission 
           hint: "Send the request again a little later, or choose another node.",
         });
       }
-      const account = accounts.get(job.jobId) ?? openAccount(job);
+      const account: Account = accounts.get(job.jobId) ?? {
+        settled: settledOf(job),
+        places: new Set(),
+        asking: new Set(),
+      };
       const need = roundCharge(committed(account) + asked(account) + cover);
       const amount = receiptOf(job.jobId);
       if (need > amount) {

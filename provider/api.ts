@@ -26,6 +26,8 @@ export type ApiDependencies = {
   ledger: JobLedger;
   /** Intake's: the job once it pays this node under these terms, or the refusal. */
   ensureFunded(jobId: Hex, terms: JobTerms, offer: Offer): Promise<LedgerJob>;
+  /** Intake's: the job as the chain shows it now; undefined while it shows none. */
+  findOpened(jobId: Hex): Promise<LedgerJob | undefined>;
   /** Settlement's: settles the jobs that are over, as far as that pays now. */
   reviewJobs(): Promise<void>;
   offers: Offers;
@@ -52,6 +54,7 @@ export function serveApi(app: FastifyInstance, deps: ApiDependencies): Api {
   const requests = new PaidRequests({
     ledger,
     ensureFunded: deps.ensureFunded,
+    findOpened: deps.findOpened,
     offers,
     receipts,
     admission,

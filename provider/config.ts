@@ -21,6 +21,8 @@ export type SettlementRule = {
   exposureCap: bigint;
   /** USDC base units for one whole native token: what gas costs. */
   nativeUsdPrice: bigint;
+  /** Base units of gas beyond its claim that closing a job may cost when its requester asks for the rest. */
+  closeGiftUpTo: bigint;
   /** Seconds that a requester whose receipt is below the charge has to sign the rest after its job is over. */
   topUpSeconds: number;
   /** Pay out what is earned when the provider stops. */
@@ -99,6 +101,7 @@ export const PROVIDER_DEFAULTS: Omit<ProviderConfig, "listen" | "endpoint"> = {
     payOutFeeMultiple: 50n,
     exposureCap: 5_000_000n,
     nativeUsdPrice: 3_000_000_000n,
+    closeGiftUpTo: 10_000n,
     topUpSeconds: 10,
     payOutAtStop: false,
   },

@@ -38,6 +38,8 @@ export type Intake = {
    * `job-unconfirmed` (with `retryAfterSeconds`), `job-not-funded`, `job-closed` or `job-expired`.
    */
   ensureFunded(jobId: Hex, terms: JobTerms, offer: Offer): Promise<LedgerJob>;
+  /** The job, if its opening stands on the chain now; reads up to its head when it is unknown. */
+  findOpened(jobId: Hex): Promise<LedgerJob | undefined>;
   /** Reads the chain up to its head of now. */
   poke(): Promise<void>;
   stop(): Promise<void>;
@@ -63,11 +65,15 @@ export function startIntake(deps: IntakeDependencies): Intake {
     onError: (error) => events.emit(errorEvent(error, null)),
   });
 
-  async function findSeen(jobId: Hex): Promise<LedgerJob> {
+  async function findOpened(jobId: Hex): Promise<LedgerJob | undefined> {
     const known = ledger.findJob(jobId);
     if (known && !known.undone) return known;
     await follower.poke();
-    const job = ledger.findJob(jobId);
+    return ledger.findJob(jobId);
+  }
+
+  async function findSeen(jobId: Hex): Promise<LedgerJob> {
+    const job = await findOpened(jobId);
     if (!job) {
       throw new InfernetError("job-not-found", "no such job on the chain yet", {
         hint: "If its opening was just sent, try again when it is mined.",
@@ -92,6 +98,7 @@ export function startIntake(deps: IntakeDependencies): Intake {
       checkTimeToServe(job, offer, head.timestamp);
       return ledger.findJob(jobId)!;
     },
+    findOpened,
     poke: () => follower.poke(),
     async stop() {
       abort.abort();

@@ -4,7 +4,7 @@ import { type Delivery, deliveryDigest, type SignedDelivery } from "../protocol/
 import { InfernetError } from "../protocol/errors.ts";
 import { checkTerms } from "../protocol/funding.ts";
 import { type JobTerms, SESSION_REQUEST_HASH } from "../protocol/job.ts";
-import { costMillionths, type TokenCounts } from "../protocol/price.ts";
+import { costMillionths, roundCharge, type TokenCounts } from "../protocol/price.ts";
 import type { Receipt } from "../protocol/receipt.ts";
 import { toJson } from "../protocol/schema.ts";
 import { extendTranscript } from "../protocol/transcript.ts";
@@ -14,7 +14,6 @@ import type { Signer } from "../runtime/signers/secp256k1.ts";
 import type { Store } from "../runtime/store.ts";
 import type { EventHub } from "./events.ts";
 import {
-  chargeOfRequests,
   countsWithoutUsage,
   jobOfRow,
   type LedgerJob,
@@ -66,23 +65,15 @@ export class JobLedger {
     return row && requestOfRow(row);
   }
 
-  requestsOf(jobId: Hex): LedgerRequest[] {
-    return (this.#sql.requestsOfJob.all(jobId) as Row[]).map(requestOfRow);
+  /** The job's running requests, and up to `most` of those that ended last, newest first. */
+  latestRequests(jobId: Hex, most: number): LedgerRequest[] {
+    const rows = [...this.#sql.runningOfJob.all(jobId), ...this.#sql.lastEndedOfJob.all(jobId, most)];
+    return (rows as Row[]).map(requestOfRow);
   }
 
   /** Requests that run; after a crash, those that it cut off. */
   runningRequests(): LedgerRequest[] {
     return (this.#sql.running.all() as Row[]).map(requestOfRow);
-  }
-
-  /** USDC base units that the job is charged so far, running requests included. */
-  jobCharge(jobId: Hex): bigint {
-    return chargeOfRequests(this.requestsOf(jobId), this.#needJob(jobId).openingFee);
-  }
-
-  /** USDC base units that its running requests may still spend. */
-  jobReserved(jobId: Hex): bigint {
-    return (this.#sql.reserved.get(jobId) as Row).reserved as bigint;
   }
 
   /** What was released after this event, for replays; nothing any more an hour after the request's end. */
@@ -169,18 +160,21 @@ export class JobLedger {
     const forgotten = this.#deps.store.transact(() => this.#sql.forgetRequest.run(requestId).changes > 0);
     if (!forgotten) return;
     const counts = { promptTokens: 0, completionTokens: 0 };
-    const jobCharge = this.jobCharge(jobId);
+    const jobCharge = this.#needJob(jobId).charge;
     this.#deps.events.emit({
       ...{ type: "streamEnded", jobId, requestId, counts, estimated: false, jobCharge, reason },
     });
   }
 
-  /** Makes a job serve no more, so that it is settled. Throws `request-in-progress` while a request of it runs. */
-  finishJob(jobId: Hex): void {
+  /**
+   * Makes a job serve no more, so that it is settled; `asked` by its requester. Throws `request-in-progress` while a
+   * request of it runs.
+   */
+  finishJob(jobId: Hex, { asked = false } = {}): void {
     const finished = this.#deps.store.transact(() => {
-      this.#needJob(jobId);
-      if (this.requestsOf(jobId).some(({ status }) => status === "running"))
+      if (this.#needJob(jobId).running > 0)
         throw new InfernetError("request-in-progress", "a request of the job still runs");
+      if (asked) this.#sql.askClose.run(jobId);
       return this.#finish(jobId);
     });
     if (finished) this.#deps.events.emit({ type: "jobOver", jobId });
@@ -199,7 +193,8 @@ export class JobLedger {
       if (request.status === "ended") return;
       const job = this.#needJob(request.jobId);
       const { counts, estimated } = decide(request, job);
-      const delivery = this.#signDelivery({ ...request, counts, estimated }, job);
+      const othersCost = job.endedCost + job.runningCost - costMillionths(request.counts, request.prices);
+      const delivery = this.#signDelivery({ ...request, counts, estimated }, job, othersCost);
       const now = clock.nowSeconds();
       this.#sql.endRequest.run({
         ...counts,
@@ -209,7 +204,6 @@ export class JobLedger {
         now,
         requestId,
       });
-      this.#sql.setCharge.run(delivery.jobCharge, job.jobId);
       this.#sql.forgetPayloads.run(now - REPLAY_SECONDS);
       this.#sql.markForgotten.run(now - REPLAY_SECONDS);
       endedNow = true;
@@ -225,9 +219,9 @@ export class JobLedger {
     return delivery;
   }
 
-  #signDelivery(request: LedgerRequest, job: LedgerJob): SignedDelivery {
+  #signDelivery(request: LedgerRequest, { openingFee }: LedgerJob, othersCost: bigint): SignedDelivery {
     const { jobId, requestId, transcript, modelDigest, counts, prices, estimated } = request;
-    const requests = this.requestsOf(jobId).map((one) => (one.requestId === requestId ? request : one));
+    const cost = costMillionths(counts, prices);
     const delivery: Delivery = {
       jobId,
       requestId,
@@ -236,20 +230,18 @@ export class JobLedger {
       promptTokens: counts.promptTokens,
       completionTokens: counts.completionTokens,
       estimated,
-      cost: costMillionths(counts, prices),
-      jobCharge: chargeOfRequests(requests, job.openingFee),
+      cost,
+      jobCharge: openingFee + roundCharge(othersCost + cost),
     };
     const digest = deliveryDigest(this.#deps.domain, delivery);
     return { ...delivery, signature: this.#deps.signer.signDigest(digest) };
   }
 
   /** Millionths of a base unit of the job's receipt that its other requests neither cost nor reserve. */
-  #coverageOf(request: LedgerRequest, job: LedgerJob): bigint {
-    const others = this.requestsOf(job.jobId).filter(({ requestId }) => requestId !== request.requestId);
-    return others.reduce(
-      (left, { counts, prices, reserved }) => left - costMillionths(counts, prices) - reserved * 1_000_000n,
-      ((job.receipt?.amount ?? 0n) - job.openingFee) * 1_000_000n,
-    );
+  #coverageOf({ counts, prices, reserved }: LedgerRequest, job: LedgerJob): bigint {
+    const othersCost = job.endedCost + job.runningCost - costMillionths(counts, prices);
+    const free = (job.receipt?.amount ?? 0n) - job.openingFee - (job.reserved - reserved);
+    return free * 1_000_000n - othersCost;
   }
 
   #finish(jobId: Hex): boolean {

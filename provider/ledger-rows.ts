@@ -3,13 +3,7 @@ import type { SQLOutputValue, StatementSync } from "node:sqlite";
 import type { Hex } from "../protocol/bytes.ts";
 import { type SignedDelivery, signedDeliverySchema } from "../protocol/delivery.ts";
 import type { OpenedJob } from "../protocol/funding.ts";
-import {
-  chargeablePromptTokens,
-  costMillionths,
-  type Prices,
-  roundCharge,
-  type TokenCounts,
-} from "../protocol/price.ts";
+import { chargeablePromptTokens, costMillionths, type Prices, type TokenCounts } from "../protocol/price.ts";
 import type { Receipt } from "../protocol/receipt.ts";
 import type { ModelPath } from "../protocol/wire.ts";
 
@@ -19,7 +13,10 @@ import type { ModelPath } from "../protocol/wire.ts";
  */
 export type JobPhase = "seen" | "funded" | "refused" | "settling" | "closed";
 
-/** A job as the provider knows it. `claimed` is what it earned at finality; `undone` says that a reorg took its opening away. */
+/**
+ * A job as the provider knows it. `claimed` is what it earned at finality; `undone` says that a reorg took its opening
+ * away; `closeAsked` that its requester wants the rest back.
+ */
 export type LedgerJob = OpenedJob & {
   openedBlock: number;
   confirmedAtBlock: number | null;
@@ -33,6 +30,20 @@ export type LedgerJob = OpenedJob & {
   claimed: bigint;
   /** Local time at which it stopped serving. */
   overSince: number | null;
+  closeAsked: boolean;
+} & JobSums;
+
+/** Sums over a job's requests. Amounts in base units, costs exact in millionths of one. */
+export type JobSums = {
+  /** What it is charged so far, running requests included: openingFee + their exact cost, rounded up once. */
+  charge: bigint;
+  /** The same of the requests that have ended: this part never falls. */
+  endedCharge: bigint;
+  endedCost: bigint;
+  runningCost: bigint;
+  /** What its running requests may still spend. */
+  reserved: bigint;
+  running: number;
 };
 
 /** A request of a job. `counts` are what is charged so far; `reserved` is what its next tokens may cost. */
@@ -101,7 +112,18 @@ export function jobOfRow(row: Row): LedgerJob {
           },
     claimed: row.claimed as bigint,
     overSince: numberOrNull(row.over_since),
+    closeAsked: row.close_asked === 1n,
+    charge: row.charge as bigint,
+    endedCharge: row.ended_charge as bigint,
+    endedCost: millionthsOfSums(row.ended_units, row.ended_millionths),
+    runningCost: millionthsOfSums(row.running_units, row.running_millionths),
+    reserved: row.running_reserved as bigint,
+    running: Number(row.running_requests),
   };
+}
+
+function millionthsOfSums(units: unknown, millionths: unknown): bigint {
+  return (units as bigint) * 1_000_000n + (millionths as bigint);
 }
 
 export function requestOfRow(row: Row): LedgerRequest {
@@ -122,12 +144,6 @@ export function requestOfRow(row: Row): LedgerRequest {
     transcript: hex(row.transcript),
     delivery: row.delivery === null ? null : signedDeliverySchema.parse(JSON.parse(row.delivery as string)),
   };
-}
-
-/** A job's charge over its requests, which may have different prices: exact per request, rounded once. */
-export function chargeOfRequests(requests: readonly LedgerRequest[], openingFee: bigint): bigint {
-  const cost = requests.reduce((sum, { counts, prices }) => sum + costMillionths(counts, prices), 0n);
-  return openingFee + roundCharge(cost);
 }
 
 /**

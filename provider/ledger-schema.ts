@@ -125,4 +125,64 @@ export const PROVIDER_MIGRATIONS: readonly string[] = [
     receipt_signature TEXT NOT NULL
   ) STRICT;
   `,
+  // Sums over a job's requests, kept by the rows themselves: a session has thousands. A cost is its units and millionths.
+  `
+  ALTER TABLE requests ADD COLUMN cost_units INTEGER
+    AS (prompt_tokens * (input_price / 1000000) + completion_tokens * (output_price / 1000000)) VIRTUAL;
+  ALTER TABLE requests ADD COLUMN cost_millionths INTEGER
+    AS (prompt_tokens * (input_price % 1000000) + completion_tokens * (output_price % 1000000)) VIRTUAL;
+
+  ALTER TABLE jobs ADD COLUMN ended_units INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE jobs ADD COLUMN ended_millionths INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE jobs ADD COLUMN running_units INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE jobs ADD COLUMN running_millionths INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE jobs ADD COLUMN running_reserved INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE jobs ADD COLUMN running_requests INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE jobs DROP COLUMN charge;
+  ALTER TABLE jobs ADD COLUMN charge INTEGER AS (opening_fee + ended_units + running_units
+    + (ended_millionths + running_millionths + 999999) / 1000000) VIRTUAL;
+  ALTER TABLE jobs ADD COLUMN ended_charge INTEGER
+    AS (opening_fee + ended_units + (ended_millionths + 999999) / 1000000) VIRTUAL;
+  ALTER TABLE jobs ADD COLUMN close_asked INTEGER NOT NULL DEFAULT 0;
+
+  UPDATE jobs SET ended_units = sums.units, ended_millionths = sums.millionths
+  FROM (SELECT job_id, SUM(cost_units) AS units, SUM(cost_millionths) AS millionths
+    FROM requests WHERE status = 'ended' GROUP BY job_id) AS sums
+  WHERE jobs.job_id = sums.job_id;
+  UPDATE jobs SET running_units = sums.units, running_millionths = sums.millionths,
+    running_reserved = sums.reserved, running_requests = sums.requests
+  FROM (SELECT job_id, SUM(cost_units) AS units, SUM(cost_millionths) AS millionths, SUM(reserved) AS reserved,
+      COUNT(*) AS requests
+    FROM requests WHERE status = 'running' GROUP BY job_id) AS sums
+  WHERE jobs.job_id = sums.job_id;
+
+  CREATE TRIGGER sum_started AFTER INSERT ON requests BEGIN
+    UPDATE jobs SET running_requests = running_requests + 1, running_reserved = running_reserved + NEW.reserved
+    WHERE job_id = NEW.job_id;
+  END;
+  CREATE TRIGGER sum_running AFTER UPDATE ON requests WHEN NEW.status = 'running' BEGIN
+    UPDATE jobs SET running_units = running_units + NEW.cost_units - OLD.cost_units,
+      running_millionths = running_millionths + NEW.cost_millionths - OLD.cost_millionths,
+      running_reserved = running_reserved + NEW.reserved - OLD.reserved
+    WHERE job_id = NEW.job_id;
+  END;
+  CREATE TRIGGER sum_ended AFTER UPDATE ON requests WHEN NEW.status = 'ended' AND OLD.status = 'running' BEGIN
+    UPDATE jobs SET ended_units = ended_units + NEW.cost_units,
+      ended_millionths = ended_millionths + NEW.cost_millionths,
+      running_units = running_units - OLD.cost_units,
+      running_millionths = running_millionths - OLD.cost_millionths,
+      running_reserved = running_reserved - OLD.reserved,
+      running_requests = running_requests - 1
+    WHERE job_id = NEW.job_id;
+  END;
+  CREATE TRIGGER sum_forgotten AFTER DELETE ON requests WHEN OLD.status = 'running' BEGIN
+    UPDATE jobs SET running_units = running_units - OLD.cost_units,
+      running_millionths = running_millionths - OLD.cost_millionths,
+      running_reserved = running_reserved - OLD.reserved,
+      running_requests = running_requests - 1
+    WHERE job_id = OLD.job_id;
+  END;
+
+  CREATE INDEX ended_requests_of_job ON requests (job_id, ended_at) WHERE status = 'ended';
+  `,
 ];

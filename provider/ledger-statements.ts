@@ -9,11 +9,11 @@ export function prepareLedgerStatements(db: DatabaseSync) {
   return {
     job: read("SELECT * FROM jobs WHERE job_id = ?"),
     request: read("SELECT * FROM requests WHERE request_id = ?"),
-    requestsOfJob: read("SELECT * FROM requests WHERE job_id = ? ORDER BY rowid"),
-    running: read("SELECT * FROM requests WHERE status = 'running' ORDER BY rowid"),
-    reserved: read(
-      "SELECT COALESCE(SUM(reserved), 0) AS reserved FROM requests WHERE job_id = ? AND status = 'running'",
+    runningOfJob: read("SELECT * FROM requests WHERE status = 'running' AND job_id = ? ORDER BY rowid"),
+    lastEndedOfJob: read(
+      "SELECT * FROM requests WHERE job_id = ? AND status = 'ended' ORDER BY ended_at DESC, rowid DESC LIMIT ?",
     ),
+    running: read("SELECT * FROM requests WHERE status = 'running' ORDER BY rowid"),
     bindTerms: plain(
       "UPDATE jobs SET salt = ?, offer_hash = ?, request_hash = ? WHERE job_id = ? AND salt IS NULL",
     ),
@@ -38,10 +38,10 @@ export function prepareLedgerStatements(db: DatabaseSync) {
         completion_tokens = $completionTokens, estimated = $estimated, delivery = $delivery, end_reason = $reason,
         ended_at = $now
       WHERE request_id = $requestId AND status = 'running'`),
-    setCharge: plain("UPDATE jobs SET charge = ? WHERE job_id = ?"),
     finishJob: plain(
       "UPDATE jobs SET state = 'settling', over_since = ? WHERE job_id = ? AND state IN ('seen', 'funded')",
     ),
+    askClose: plain("UPDATE jobs SET close_asked = 1 WHERE job_id = ? AND state <> 'closed'"),
     payloadsAfter: plain(
       "SELECT event_id AS id, payload FROM payloads WHERE request_id = ? AND event_id > ? ORDER BY event_id",
     ),

@@ -109,7 +109,7 @@ function prepareStatements({ db }: Store) {
       WHERE jobs.job_id = $jobId AND relayed.job_id = $jobId AND jobs.salt IS NULL`),
     // The fee is due for the job that this node's own transaction opened, and for no other.
     setOpeningFee: db.prepare(`
-      UPDATE jobs SET opening_fee = due.fee, charge = charge - opening_fee + due.fee
+      UPDATE jobs SET opening_fee = due.fee
       FROM (SELECT COALESCE((SELECT opening_fee FROM relayed_openings JOIN relays ON subject = job_id
         WHERE job_id = $jobId AND tx = $tx AND kind = 'open'), 0) AS fee) AS due
       WHERE job_id = $jobId AND state <> 'closed' AND opening_fee <> due.fee`),

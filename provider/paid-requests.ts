@@ -1,10 +1,11 @@
 // Owns the way of a paid request to its model: known or new, funded, signed for, admitted, and never run twice.
 import { timingSafeEqual } from "node:crypto";
-import type { Hex } from "../protocol/bytes.ts";
+import { type Hex, isHex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import { checkTerms } from "../protocol/funding.ts";
 import {
   type JobTerms,
+  jobHashOf,
   requestHashOf,
   SESSION_REQUEST_HASH,
   sessionRequestId,
@@ -14,7 +15,7 @@ import { type Offer, offeredModel } from "../protocol/offer.ts";
 import { type GenerationRequest, readGenerationRequest } from "../protocol/openai-request.ts";
 import { roundCharge } from "../protocol/price.ts";
 import { promptTokenBound } from "../protocol/prompt.ts";
-import { HEADERS, type ModelPath, readJobHeaders } from "../protocol/wire.ts";
+import { HEADERS, type ModelPath, readJobHeaders, readTermsHeaders } from "../protocol/wire.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/logger.ts";
 import type { Admission } from "./admission.ts";
@@ -31,6 +32,8 @@ export type RequestHeaders = Readonly<Record<string, string | string[] | undefin
 export type PaidRequestDependencies = {
   ledger: JobLedger;
   ensureFunded(jobId: Hex, terms: JobTerms, offer: Offer): Promise<LedgerJob>;
+  /** The job as the chain shows it now; undefined while it shows none. */
+  findOpened(jobId: Hex): Promise<LedgerJob | undefined>;
   offers: Pick<Offers, "byHash">;
   receipts: ReceiptDesk;
   admission: Admission;
@@ -97,10 +100,24 @@ export class PaidRequests {
     throw noSuchJob();
   }
 
+  /**
+   * The job that may be closed by who sends these headers: its salt or, before its first request, the terms that open
+   * its hash, which are remembered. Throws `job-not-found`.
+   */
+  async jobToClose(jobId: unknown, headers: RequestHeaders): Promise<LedgerJob> {
+    const salt = headers[HEADERS.salt];
+    const terms = readTermsHeaders(headers);
+    if (!terms || !isHex(jobId, 32)) return this.jobOf(jobId, salt);
+    const job = this.#deps.ledger.findJob(jobId) ?? (await this.#deps.findOpened(jobId));
+    if (!job || job.salt || jobHashOf(terms) !== job.job.jobHash) return this.jobOf(jobId, salt);
+    this.#deps.ledger.bindTerms(jobId, terms);
+    return this.jobOf(jobId, salt);
+  }
+
   /** Ends the running requests of a job that nobody listens to any more, without waiting for their requester's return. */
   async endDeserted(jobId: Hex): Promise<void> {
-    const ids = this.#deps.ledger.requestsOf(jobId).map(({ requestId }) => requestId);
-    const starts = ids.flatMap((requestId) => this.#running.get(requestId) ?? []);
+    const running = this.#deps.ledger.latestRequests(jobId, 0);
+    const starts = running.flatMap(({ requestId }) => this.#running.get(requestId) ?? []);
     const reason = new InfernetError("interrupted", "the requester closed the job");
     const streams = await Promise.all(starts);
     await Promise.all(

@@ -4,9 +4,6 @@ import type { Address, Hex } from "../protocol/bytes.ts";
 import type { Store } from "../runtime/store.ts";
 import { jobOfRow, type LedgerJob, type Row, readingBigInts } from "./ledger-rows.ts";
 
-/** A job that is over and that no pending transaction closes. `charge` in base units. */
-export type DueJob = { job: LedgerJob; charge: bigint };
-
 export type TransactionKind = "settle" | "refund" | "payOut";
 
 /** What a transaction is to do: claim these amounts of these jobs, or pay out `amount`. */
@@ -42,12 +39,12 @@ export class SettlementLedger {
     this.#sql = prepareStatements(store);
   }
 
-  /** Jobs to settle or refund, oldest first; those that failed lately are left out until their retry. */
-  dueJobs(now: number): DueJob[] {
-    return (this.#sql.due.all(now) as Row[]).map((row) => ({
-      job: jobOfRow(row),
-      charge: row.charge as bigint,
-    }));
+  /**
+   * Jobs that are over and that no pending transaction closes, oldest first: to settle or refund. Those that failed
+   * lately are left out until their retry.
+   */
+  dueJobs(now: number): LedgerJob[] {
+    return (this.#sql.due.all(now) as Row[]).map(jobOfRow);
   }
 
   /** Before its broadcast: the raw transaction and what it does. */

@@ -1,11 +1,13 @@
 // Owns when a job's money is worth a transaction: pure rules over what jobs may claim, their deadlines and the fee of gas.
 import { marginSeconds } from "../protocol/funding.ts";
+import { least } from "../protocol/price.ts";
 import type { SettlementRule } from "./config.ts";
-import type { DueJob } from "./settlement-ledger.ts";
+import type { LedgerJob } from "./ledger-rows.ts";
 
 /** Gas of the Escrow's functions, as DESIGN section 2 bounds them. */
 const SETTLE_GAS = 51_000n;
 const SETTLE_BATCH_GAS = { base: 30_000n, each: 26_000n };
+const REFUND_GAS = 45_000n;
 const PAY_OUT_GAS = 60_000n;
 const WEI_PER_NATIVE = 10n ** 18n;
 /** Items of one settleBatch: far below a block's gas. */
@@ -15,12 +17,12 @@ export const LARGEST_BATCH = 50;
 export type SettlementScene = { rule: SettlementRule; gasPrice: bigint; now: number; blockTime: number };
 
 /** A job to settle, at this amount in base units. */
-export type Claim = { due: DueJob; amount: bigint };
+export type Claim = { job: LedgerJob; amount: bigint };
 
 export type SettlementPlan = {
   settle: Claim[];
   /** Jobs that earned nothing and whose deposit goes back now. */
-  refund: DueJob[];
+  refund: LedgerJob[];
 };
 
 /** USDC base units that this much gas costs, rounded up. `gasPrice` in wei, `nativeUsdPrice` in base units a token. */
@@ -29,29 +31,33 @@ export function feeUsdc(gas: bigint, gasPrice: bigint, nativeUsdPrice: bigint): 
 }
 
 /** What the node may claim of a job: never above its own charge, the highest receipt or the deposit. */
-export function claimableOf({ job, charge }: DueJob): bigint {
-  if (job.state === "refused") return 0n;
-  const signed = job.receipt?.amount ?? 0n;
-  return [charge, signed, job.deposit].reduce((least, amount) => (amount < least ? amount : least));
+export function claimableOf({ state, charge, receipt, deposit }: LedgerJob): bigint {
+  return state === "refused" ? 0n : least(charge, receipt?.amount ?? 0n, deposit);
 }
 
-/** Which of these jobs, all over, to settle or refund now; the others wait. Never a settlement that costs more than it claims. */
-export function planSettlements(jobs: readonly DueJob[], scene: SettlementScene): SettlementPlan {
+/**
+ * Which of these jobs, all over, to settle or refund now; the others wait. Never a settlement that costs more than it
+ * claims, but for what the rule gives to close a job whose requester asks for the rest.
+ */
+export function planSettlements(jobs: readonly LedgerJob[], scene: SettlementScene): SettlementPlan {
   const { rule, gasPrice, blockTime } = scene;
-  const claims = jobs.map((due) => ({ due, amount: claimableOf(due) }));
-  const ready = claims.filter((claim) => claim.amount > 0n && !awaitsTopUp(claim.due, scene));
-  if (rule.when === "always") {
-    const refund = claims.filter(({ amount }) => amount === 0n).map(({ due }) => due);
-    return { settle: ready.slice(0, LARGEST_BATCH), refund };
-  }
+  const claims = jobs.map((job) => ({ job, amount: claimableOf(job) }));
+  const nothing = claims.filter(({ amount }) => amount === 0n).map(({ job }) => job);
+  const ready = claims.filter(({ job, amount }) => amount > 0n && !awaitsTopUp(job, scene));
+  if (rule.when === "always") return { settle: ready.slice(0, LARGEST_BATCH), refund: nothing };
   const fee = (gas: bigint) => feeUsdc(gas, gasPrice, rule.nativeUsdPrice);
-  const paying = ready.filter(({ amount }) => amount > fee(SETTLE_BATCH_GAS.each));
+  const refund = nothing.filter(({ closeAsked }) => closeAsked && fee(REFUND_GAS) <= rule.closeGiftUpTo);
+  const asked = ready.filter(
+    ({ job, amount }) => job.closeAsked && fee(SETTLE_GAS) <= amount + rule.closeGiftUpTo,
+  );
+  const paying = ready.filter((claim) => !asked.includes(claim) && claim.amount > fee(SETTLE_BATCH_GAS.each));
   paying.sort((one, other) => (one.amount < other.amount ? 1 : -1));
   const exposed = totalOf(paying) >= rule.exposureCap;
   const chosen = exposed ? paying : paying.slice(0, countWorth(paying, rule.feeMultiple, fee));
-  const urgent = paying.slice(chosen.length).filter(({ due }) => isNearDeadline(due, blockTime));
-  const settle = [...urgent, ...chosen].slice(0, LARGEST_BATCH);
-  return { settle: totalOf(settle) > fee(settleGas(settle.length)) ? settle : [], refund: [] };
+  const urgent = paying.slice(chosen.length).filter(({ job }) => isNearDeadline(job, blockTime));
+  const wanted = [...urgent, ...chosen];
+  const worth = totalOf(wanted) > fee(settleGas(wanted.length)) ? wanted : [];
+  return { settle: [...asked, ...worth].slice(0, LARGEST_BATCH), refund };
 }
 
 /** How many of these claims, largest first, one transaction may take that claims `multiple` times its fee. */
@@ -81,12 +87,12 @@ export function isPayOutWorth(earned: bigint, rule: SettlementRule, gasPrice: bi
 }
 
 /** The requester may still sign the rest of a charge that came out above its receipt. */
-function awaitsTopUp({ job, charge }: DueJob, { rule, now, blockTime }: SettlementScene): boolean {
+function awaitsTopUp(job: LedgerJob, { rule, now, blockTime }: SettlementScene): boolean {
   const signed = job.receipt?.amount ?? 0n;
-  if (signed >= charge || signed >= job.deposit || isNearDeadline({ job, charge }, blockTime)) return false;
+  if (signed >= job.charge || signed >= job.deposit || isNearDeadline(job, blockTime)) return false;
   return now < (job.overSince ?? 0) + rule.topUpSeconds;
 }
 
-function isNearDeadline({ job }: DueJob, blockTime: number): boolean {
-  return blockTime > job.job.deadline - marginSeconds(job.openedAt, job.job.deadline);
+function isNearDeadline({ job, openedAt }: LedgerJob, blockTime: number): boolean {
+  return blockTime > job.deadline - marginSeconds(openedAt, job.deadline);
 }

@@ -8,8 +8,9 @@ import { findTaggedBlock } from "./block-depth.ts";
 import type { SettlementRule } from "./config.ts";
 import { type EventHub, errorEvent } from "./events.ts";
 import type { JobLedger } from "./job-ledger.ts";
+import type { LedgerJob } from "./ledger-rows.ts";
 import type { OpeningLedger } from "./opening-ledger.ts";
-import type { DueJob, Intent, PendingTransaction, SettlementLedger } from "./settlement-ledger.ts";
+import type { Intent, PendingTransaction, SettlementLedger } from "./settlement-ledger.ts";
 import { type Claim, claimableOf, isPayOutWorth, planSettlements } from "./settlement-policy.ts";
 
 /** A job whose transaction the chain refused is left alone this long. */
@@ -69,12 +70,10 @@ export class Settlement {
   closeNow(jobId: Hex): Promise<TransactionOutcome | undefined> {
     return this.#enqueue(async () => {
       this.#deps.ledger.finishJob(jobId);
-      const due = this.#deps.settlements
-        .dueJobs(Number.MAX_SAFE_INTEGER)
-        .find(({ job }) => job.jobId === jobId);
+      const due = this.#deps.settlements.dueJobs(Number.MAX_SAFE_INTEGER).find((job) => job.jobId === jobId);
       if (!due) return undefined;
       const amount = claimableOf(due);
-      return amount > 0n ? await this.#settle([{ due, amount }]) : await this.#refund(due);
+      return amount > 0n ? await this.#settle([{ job: due, amount }]) : await this.#refund(due);
     });
   }
 
@@ -114,22 +113,22 @@ export class Settlement {
 
   async #settle(claims: readonly Claim[]): Promise<TransactionOutcome> {
     const { calls } = this.#deps.chain;
-    const items = claims.map(({ due, amount }) => ({ job: due.job.job, receipt: due.job.receipt!, amount }));
+    const items = claims.map(({ job, amount }) => ({ job: job.job, receipt: job.receipt!, amount }));
     const [only, ...others] = items;
     const call = others.length > 0 ? calls.settleBatch(items) : calls.settle(only!);
     const amount = claims.reduce((sum, claim) => sum + claim.amount, 0n);
     const outcome = await this.#send(call, {
       kind: "settle",
       amount,
-      items: claims.map((claim) => ({ jobId: claim.due.job.jobId, amount: claim.amount })),
+      items: claims.map(({ job: { jobId }, amount }) => ({ jobId, amount })),
     });
-    for (const { due } of claims) this.#unreadPayees.add(due.job.job.payee);
+    for (const { job } of claims) this.#unreadPayees.add(job.job.payee);
     return outcome;
   }
 
-  #refund({ job }: DueJob): Promise<TransactionOutcome> {
-    const items = [{ jobId: job.jobId, amount: 0n }];
-    return this.#send(this.#deps.chain.calls.refund(job.job), { kind: "refund", amount: 0n, items });
+  #refund({ jobId, job }: LedgerJob): Promise<TransactionOutcome> {
+    const items = [{ jobId, amount: 0n }];
+    return this.#send(this.#deps.chain.calls.refund(job), { kind: "refund", amount: 0n, items });
   }
 
   async #payOut({ evenIfDear }: { evenIfDear: boolean }): Promise<void> {

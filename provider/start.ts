@@ -156,6 +156,7 @@ async function assemble(deps: ProviderDependencies): Promise<Parts> {
       if (stopping.signal.aborted) throw stoppingError();
       return intake.ensureFunded(jobId, terms, offer);
     },
+    findOpened: (jobId) => intake.findOpened(jobId),
     reviewJobs: () => settlement.review(),
   });
   const relay = new Relay({

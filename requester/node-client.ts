@@ -3,6 +3,7 @@ import { z } from "zod";
 import type { Hex } from "../protocol/bytes.ts";
 import { type SignedDelivery, signedDeliverySchema } from "../protocol/delivery.ts";
 import { errorOfProblem, InfernetError } from "../protocol/errors.ts";
+import { SESSION_REQUEST_HASH } from "../protocol/job.ts";
 import { formatReceipt, type Receipt } from "../protocol/receipt.ts";
 import { openingAnswerSchema, type RelayedOpening } from "../protocol/relay.ts";
 import { parseJsonWith, toJson } from "../protocol/schema.ts";
@@ -23,6 +24,8 @@ export type JobAddress = {
   jobId: Hex;
   salt: Hex;
   offerHash: Hex;
+  /** Of a single job; it lets a job be closed that nothing was ever asked of. */
+  requestHash?: Hex;
 };
 
 /** What a node answers a paid request with: events as they come, or one body with its delivery beside it. */
@@ -41,8 +44,8 @@ export type NodeClient = {
   sendReceipt(receipt: Receipt): Promise<void>;
   /** The events of a request that has ended, from the first on. Throws `not-found` once they are not kept any more. */
   replay(requestId: Hex): Promise<AsyncGenerator<SseEvent>>;
-  /** The job as its node sees it: figures of a peer, to be shown and never to be signed by. */
-  getJob(): Promise<JobDocument>;
+  /** The job as its node sees it, with this request alone: figures of a peer, to be shown and never to be signed by. */
+  getJob(requestId: Hex): Promise<JobDocument>;
   /** Asks the node to settle what it has earned now, so that the rest comes back before the deadline. */
   closeJob(): Promise<JobDocument>;
   close(): Promise<void>;
@@ -56,7 +59,7 @@ const DELIVERY_HEADER = "infernet-delivery";
 
 /** A client of the node that serves this job, its TLS key pinned. */
 export function openNodeClient(address: JobAddress): NodeClient {
-  const { endpoint, tlsKeyHash, jobId, salt, offerHash } = address;
+  const { endpoint, tlsKeyHash, jobId, salt, offerHash, requestHash = SESSION_REQUEST_HASH } = address;
   const http = createHttpClient({ endpoint, tlsKeyHash });
   const jobHeaders = { [HEADERS.job]: jobId, [HEADERS.salt]: salt, [HEADERS.offer]: offerHash };
   const jobPath = `${JOBS_PATH}/${jobId}`;
@@ -120,8 +123,8 @@ export function openNodeClient(address: JobAddress): NodeClient {
       if (answer.status !== 200) throw errorOfAnswer(answer, await answer.text());
       return readSse(answer.body);
     },
-    getJob: async () => readJob(await call("GET", jobPath)),
-    closeJob: async () => readJob(await call("POST", `${jobPath}/close`)),
+    getJob: async (requestId) => readJob(await call("GET", `${jobPath}?request=${requestId}`)),
+    closeJob: async () => readJob(await call("POST", `${jobPath}/close`, { [HEADERS.request]: requestHash })),
     close: () => http.close(),
   };
 }

@@ -142,7 +142,7 @@ async function readAnswer(deps: PaidRequestDeps, paid: Paid, { signal, emit }: W
 
 /** The delivery of an answer that came without one, as the node's job document shows it. */
 async function fetchDelivery({ client, requestId }: Paid): Promise<SignedDelivery> {
-  const { requests } = await client.getJob();
+  const { requests } = await client.getJob(requestId);
   const delivery = requests.find((request) => request.requestId === requestId)?.delivery;
   if (delivery) return delivery;
   throw new InfernetError("node-misbehaved", "the node signs no delivery for its answer");

@@ -131,13 +131,14 @@ export function clientOf({ jobId, terms }: LedgerJob, seed: Hex): NodeClient {
     });
   }
   const { offer, offerHash } = decodeOffer(terms.offerBytes);
-  const { endpoint, saltIndex } = terms;
+  const { endpoint, saltIndex, requestHash } = terms;
   return openNodeClient({
     endpoint,
     tlsKeyHash: offer.tlsKeyHash,
     jobId,
     salt: jobSalt(seed, saltIndex),
     offerHash,
+    requestHash,
   });
 }
 

@@ -18,16 +18,19 @@ export type JobRouteDependencies = {
   reviewJobs(): Promise<void>;
 };
 
-type JobRoute = { Params: { jobId: string } };
+type JobRoute = { Params: { jobId: string }; Querystring: { request?: unknown } };
 type AnswerRoute = { Params: { jobId: string; requestId: string } };
+
+/** Ended requests that a job's document shows; each of the others is shown by its id. */
+const LISTED_REQUESTS = 20;
 
 export function addJobRoutes(app: FastifyInstance, deps: JobRouteDependencies): void {
   const { ledger, requests, receipts } = deps;
-  const jobOf = (request: FastifyRequest<JobRoute>) =>
+  const jobOf = (request: FastifyRequest<JobRoute | AnswerRoute>) =>
     requests.jobOf(request.params.jobId, request.headers[HEADERS.salt]);
 
   app.get<JobRoute>(`${JOBS_PATH}/:jobId`, async (request, reply) =>
-    reply.type("application/json").send(toJson(jobDocument(ledger, jobOf(request)))),
+    reply.type("application/json").send(toJson(jobDocument(ledger, jobOf(request), request.query.request))),
   );
 
   app.get<AnswerRoute>(`${JOBS_PATH}/:jobId/requests/:requestId`, async (request, reply) => {
@@ -54,26 +57,29 @@ export function addJobRoutes(app: FastifyInstance, deps: JobRouteDependencies): 
   });
 
   app.post<JobRoute>(`${JOBS_PATH}/:jobId/close`, async (request, reply) => {
-    const { jobId, state } = jobOf(request);
+    const { jobId, state } = await requests.jobToClose(request.params.jobId, request.headers);
     if (state !== "closed") {
       await requests.endDeserted(jobId);
-      ledger.finishJob(jobId);
+      ledger.finishJob(jobId, { asked: true });
       await deps.reviewJobs();
     }
-    return reply.type("application/json").send(toJson(jobDocument(ledger, ledger.findJob(jobId)!)));
+    const document = jobDocument(ledger, ledger.findJob(jobId)!, request.query.request);
+    return reply.type("application/json").send(toJson(document));
   });
 }
 
-/** What the node tells a requester of its job. */
-function jobDocument(ledger: JobLedger, job: LedgerJob): JobDocument {
+/** What the node tells a requester of its job, and of its latest requests or the one that is asked for. */
+function jobDocument(ledger: JobLedger, job: LedgerJob, requestId: unknown): JobDocument {
   const { jobId, deposit, claimed, state } = job;
-  const requests = ledger.requestsOf(jobId);
+  const one = typeof requestId === "string" ? ledger.findRequest(requestId as Hex) : undefined;
+  const listed = requestId === undefined ? ledger.latestRequests(jobId, LISTED_REQUESTS) : one ? [one] : [];
+  const requests = listed.filter((request) => request.jobId === jobId);
   return {
     jobId,
     status: state === "closed" ? "closed" : state === "settling" || state === "refused" ? "settling" : "open",
     deposit,
     receipt: job.receipt?.amount ?? 0n,
-    charge: ledger.jobCharge(jobId),
+    charge: job.charge,
     claimed,
     deadline: job.job.deadline,
     requests: requests.map(({ requestId, status, lastEventId, delivery }) => ({

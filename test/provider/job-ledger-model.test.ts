@@ -112,10 +112,10 @@ async function apply(step: Step, model: Model, ledgers: Ledgers, jobId: Hex): Pr
 }
 
 function compare(model: Model, { ledger }: Ledgers, jobId: Hex): void {
-  expect(ledger.jobCharge(jobId)).to.equal(chargeOf(model));
+  expect(ledger.findJob(jobId)?.charge).to.equal(chargeOf(model));
   expect(ledger.findJob(jobId)?.receipt?.amount ?? 0n).to.equal(model.signed);
   const running = [...model.requests.values()].filter(({ ended }) => !ended).length;
-  expect(ledger.jobReserved(jobId)).to.equal(840n * BigInt(running));
+  expect(ledger.findJob(jobId)?.reserved).to.equal(840n * BigInt(running));
   for (const [index, one] of model.requests) {
     const id = word(0x40 + index);
     expect(ledger.payloadsAfter(id, 0).map(({ payload }) => payload)).to.deep.equal(one.payloads);
@@ -151,9 +151,8 @@ describe("job ledger against a plain model", () => {
         await ledgers.ledger.endWithoutUsage(requestId, "the node stopped");
       ledgers.ledger.finishJob(jobId);
       const [due] = ledgers.settlements.dueJobs(0);
-      const charge = ledgers.ledger.jobCharge(jobId);
+      const { charge } = ledgers.ledger.findJob(jobId)!;
       const least = [charge, model.signed, DEPOSIT].reduce((a, b) => (a < b ? a : b));
-      // A job that ran nothing has no charge on record, and claims nothing.
       expect(claimableOf(due!)).to.equal(least);
       expect(due!.charge).to.equal(charge);
       ledgers.store.close();

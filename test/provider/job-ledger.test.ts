@@ -97,7 +97,7 @@ describe("job ledger", () => {
     expect(recoverSigner(deliveryDigest(DOMAIN, delivery), delivery.signature)).to.equal(NODE.address);
     expect(await ledger.endRequest(requestId, { ...end, counts: counts(900, 900) })).to.deep.equal(delivery);
     expect(reopen().findRequest(requestId)?.delivery).to.deep.equal(delivery);
-    expect(ledgers.ledger.jobReserved(jobId)).to.equal(0n);
+    expect(ledgers.ledger.findJob(jobId)?.reserved).to.equal(0n);
   });
 
   it("releases nothing once the request has ended", async () => {
@@ -124,7 +124,7 @@ describe("job ledger", () => {
 
     const session = addFundedJob(ledgers, SESSION_TERMS, 10_000n);
     for (const index of [3, 4]) ledger.startRequest(newRequest(session, index));
-    expect(ledger.jobReserved(session)).to.equal(1680n);
+    expect(ledger.findJob(session)?.reserved).to.equal(1680n);
     for (const index of [3, 4]) await ledger.endWithoutUsage(word(0x40 + index), "aborted");
     expect(ledger.findJob(session)?.state).to.equal("funded");
     ledger.finishJob(session);
@@ -139,7 +139,7 @@ describe("job ledger", () => {
       ledger.startRequest({ ...newRequest(session, index), prices });
       await ledger.release(word(0x40 + index), ["x"], counts(0, 3));
     }
-    expect(ledger.jobCharge(session)).to.equal(1n);
+    expect(ledger.findJob(session)?.charge).to.equal(1n);
   });
 
   it("forgets a request of which nothing was released, so that it may be sent again, and no other", async () => {
@@ -148,7 +148,7 @@ describe("job ledger", () => {
     ledger.startRequest(newRequest(jobId));
     ledger.forgetRequest(requestId, "upstream-failed");
     expect(ledger.findRequest(requestId)).to.equal(undefined);
-    expect(ledger.jobReserved(jobId)).to.equal(0n);
+    expect(ledger.findJob(jobId)?.reserved).to.equal(0n);
     expect(ledgers.told.at(-1)).to.include({ type: "streamEnded", requestId, jobCharge: 0n });
     ledger.startRequest(newRequest(jobId));
     await ledger.release(requestId, ["text"], counts(0, 1));

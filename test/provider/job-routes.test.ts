@@ -1,11 +1,23 @@
 // The routes beside the paid ones: the offer, the models, liveness, and a job's document and close.
 import { expect } from "chai";
+import type { Hex } from "../../protocol/bytes.ts";
+import { requestHashOf, SESSION_REQUEST_HASH, sessionRequestId } from "../../protocol/job.ts";
 import { offerDigest, parseServedOffer } from "../../protocol/offer.ts";
 import { HEADERS, jobDocumentSchema } from "../../protocol/wire.ts";
 import { recoverSigner } from "../../runtime/signers/secp256k1.ts";
 import { ScriptedUpstream } from "../support/scripted-upstream.ts";
 import { createFolder, DOMAIN, NODE, word } from "./ledger-fixture.ts";
-import { openJob, readAnswer, readWhole, SALT, type Serving, send, startServing } from "./serving-fixture.ts";
+import {
+  CHAT,
+  openJob,
+  readAnswer,
+  readWhole,
+  refusalOf,
+  SALT,
+  type Serving,
+  send,
+  startServing,
+} from "./serving-fixture.ts";
 
 describe("a provider's routes", () => {
   const folder = createFolder();
@@ -93,9 +105,85 @@ describe("a provider's routes", () => {
     const again = await read(requestId, SALT);
     expect(again.headers.get("content-type")).to.contain("text/event-stream");
     expect(await readWhole(again)).to.deep.equal(first);
-    expect(other.ledger.jobCharge(job.jobId)).to.equal(12n);
+    expect(other.ledger.findJob(job.jobId)?.charge).to.equal(12n);
     expect((await read(requestId, word(0x77))).status).to.equal(404);
     expect((await read(word(0xcc), SALT)).status).to.equal(404);
+    await other.stop();
+  });
+
+  it("close a job that was never asked for, for those who show the terms that open its hash", async () => {
+    const salt = word(0x32);
+    const session = openJob(on, { salt, session: true });
+    const single = openJob(on, { salt });
+    const offer = on.offers.current().offerHash;
+    const close = async ({ jobId }: { jobId: string }, headers: Record<string, string>) => {
+      const url = `${on.url}/infernet/jobs/${jobId}/close`;
+      return await fetch(url, { method: "POST", headers });
+    };
+    const terms = { [HEADERS.salt]: salt, [HEADERS.offer]: offer };
+    for (const wrong of [
+      { [HEADERS.salt]: salt },
+      { ...terms, [HEADERS.salt]: SALT },
+      { ...terms, [HEADERS.offer]: word(0x33) },
+      { ...terms, [HEADERS.request]: word(0x33) },
+      { ...terms, [HEADERS.request]: "nonsense" },
+    ]) {
+      expect((await close(session, wrong)).status).to.equal(404);
+    }
+    expect(on.ledger.findJob(session.jobId)).to.include({ state: "funded", salt: null });
+    const request = requestHashOf(CHAT, single.body);
+    expect((await close(single, terms)).status).to.equal(404);
+    for (const answer of [
+      await close(session, terms),
+      await close(single, { ...terms, [HEADERS.request]: request }),
+    ]) {
+      expect(jobDocumentSchema.parse(await answer.json())).to.deep.include({
+        status: "settling",
+        charge: 0n,
+        requests: [],
+      });
+    }
+    expect(on.ledger.findJob(session.jobId)).to.include({ salt, closeAsked: true });
+    expect((await close(session, terms)).status).to.equal(200);
+    expect(
+      await refusalOf(await send(on, session, 18n, { extra: { [HEADERS.idempotencyKey]: "late" } })),
+    ).to.include({ code: "job-closed" });
+  });
+
+  it("show the last requests of a session, and each other one by its id", async () => {
+    const other = await startServing(`${folder.path}/many`, new ScriptedUpstream(["a", { usage: [10, 1] }]));
+    const [job, stranger] = [
+      openJob(other, { session: true }),
+      openJob(other, { session: true, salt: word(0x34) }),
+    ];
+    const ids: Hex[] = [];
+    for (let index = 0; index < 25; index++) {
+      const key = `key-${index}`;
+      ids.push(sessionRequestId(job.jobId, key));
+      await readWhole(
+        await send(other, job, 11n * BigInt(index) + 18n, { extra: { [HEADERS.idempotencyKey]: key } }),
+      );
+      other.clock.now += 1;
+    }
+    const read = async (query: string, { jobId }: { jobId: Hex } = job) => {
+      const url = `${other.url}/infernet/jobs/${jobId}${query}`;
+      const headers = { [HEADERS.salt]: jobId === job.jobId ? SALT : word(0x34) };
+      return jobDocumentSchema.parse(await (await fetch(url, { headers })).json());
+    };
+    const { requests, charge } = await read("");
+    expect(charge).to.equal(275n);
+    expect(requests.map(({ requestId }) => requestId)).to.deep.equal(ids.slice(5).reverse());
+    const [first, ...others] = (await read(`?request=${ids[0]}`)).requests;
+    expect(others).to.deep.equal([]);
+    expect(first!.delivery).to.include({ requestId: ids[0], jobCharge: 11n });
+    for (const nothing of ["?request=", `?request=${word(9)}`, `?request=${ids[0]}&request=${ids[1]}`])
+      expect((await read(nothing)).requests).to.deep.equal([]);
+    other.ledger.bindTerms(stranger.jobId, {
+      salt: word(0x34),
+      offerHash: other.offers.current().offerHash,
+      requestHash: SESSION_REQUEST_HASH,
+    });
+    expect((await read(`?request=${ids[0]}`, stranger)).requests).to.deep.equal([]);
     await other.stop();
   });
 

@@ -52,7 +52,7 @@ describe("paid requests", () => {
       expect(await readWhole(await send(on, job, 18n))).to.deep.equal(first);
       const rest = await readWhole(await send(on, job, undefined, { extra: { "last-event-id": "3" } }));
       expect(rest.payloads).to.deep.equal(first.payloads.slice(3));
-      expect(on.ledger.jobCharge(job.jobId)).to.equal(12n);
+      expect(on.ledger.findJob(job.jobId)?.charge).to.equal(12n);
       expect(upstream.runs).to.have.length(1);
     });
 
@@ -125,7 +125,7 @@ describe("paid requests", () => {
       gate.resolve();
       const answers = await Promise.all([readWhole(first), readWhole(second)]);
       expect(answers.map(({ text }) => text)).to.deep.equal(["ab", "ab"]);
-      expect(on.ledger.jobCharge(job.jobId)).to.equal(24n);
+      expect(on.ledger.findJob(job.jobId)?.charge).to.equal(24n);
     });
 
     it("keep what was signed and not used for the next request", async () => {
@@ -133,7 +133,7 @@ describe("paid requests", () => {
       const job = openJob(on, { session: true });
       await readWhole(await send(on, job, 30n, key("one")));
       await readWhole(await send(on, job, undefined, key("two")));
-      expect(on.ledger.jobCharge(job.jobId)).to.equal(24n);
+      expect(on.ledger.findJob(job.jobId)?.charge).to.equal(24n);
     });
 
     it("refuse other bytes under the same Idempotency-Key", async () => {

@@ -146,8 +146,8 @@ describe("a paid stream", () => {
     const on = await start(upstream);
     const job = openJob(on);
     expect(await refusalOf(await send(on, job, 18n))).to.deep.equal({ status: 502, code: "upstream-failed" });
-    expect(on.ledger.jobCharge(job.jobId)).to.equal(0n);
-    expect(on.ledger.jobReserved(job.jobId)).to.equal(0n);
+    expect(on.ledger.findJob(job.jobId)?.charge).to.equal(0n);
+    expect(on.ledger.findJob(job.jobId)?.reserved).to.equal(0n);
     const answer = await readWhole(await send(on, job, 18n));
     expect(answer.delivery).to.include({ jobCharge: 4n });
     expect(upstream.runs).to.have.length(2);
@@ -301,7 +301,7 @@ describe("a paid stream", () => {
     leave.abort();
     await ended;
     expect(texts).to.be.greaterThan(0);
-    expect(on.ledger.jobCharge(job.jobId)).to.equal(12n);
+    expect(on.ledger.findJob(job.jobId)?.charge).to.equal(12n);
     await on.api.stop();
     expect(upstream.runs[0]!.signal.aborted, "the model was told to stop").to.equal(true);
     expect(on.api.running()).to.equal(0);
@@ -333,7 +333,7 @@ describe("a paid stream", () => {
       status: 504,
       code: "upstream-timeout",
     });
-    expect(on.ledger.jobCharge(job.jobId)).to.equal(0n);
+    expect(on.ledger.findJob(job.jobId)?.charge).to.equal(0n);
   });
 
   it("ends a stream that was opened with a delivery of nothing when the upstream fails before the first token", async () => {

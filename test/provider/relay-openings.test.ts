@@ -34,7 +34,7 @@ describe("relay", function () {
       const job = on.side.ledger.findJob(jobId)!;
       expect(job).to.include({ openingFee: OPENING_FEE, salt: opening.terms.salt, deposit: DEPOSIT });
       expect(job.receipt?.amount).to.equal(OPENING_FEE);
-      expect(on.side.ledger.jobCharge(jobId)).to.equal(OPENING_FEE);
+      expect(on.side.ledger.findJob(jobId)?.charge).to.equal(OPENING_FEE);
       expect(on.side.of("relayed").map(({ kind, tx }) => [kind, tx])).to.deep.equal([["open", answer.tx]]);
     });
 
@@ -98,7 +98,7 @@ describe("relay", function () {
       expect((await on.desk.relay.openJob(opening)).tx).to.equal(tx);
       await on.side.intake.poke();
       expect(on.side.ledger.findJob(jobId)).to.include({ openingFee: 0n });
-      expect(on.side.ledger.jobCharge(jobId)).to.equal(0n);
+      expect(on.side.ledger.findJob(jobId)?.charge).to.equal(0n);
     });
 
     it("takes for success that the requester was faster, and charges no fee", async () => {

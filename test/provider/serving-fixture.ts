@@ -98,6 +98,7 @@ export async function startServing(
     domain: DOMAIN,
     ledger,
     ensureFunded: fakeEnsureFunded(ledgers),
+    findOpened: async (jobId) => ledger.findJob(jobId),
     async reviewJobs() {
       reviews += 1;
     },

@@ -2,7 +2,6 @@ import { expect } from "chai";
 import fc from "fast-check";
 import { PROVIDER_DEFAULTS, type SettlementRule } from "../../provider/config.ts";
 import type { LedgerJob } from "../../provider/ledger-rows.ts";
-import type { DueJob } from "../../provider/settlement-ledger.ts";
 import {
   claimableOf,
   feeUsdc,
@@ -19,9 +18,9 @@ const RULE: SettlementRule = { ...PROVIDER_DEFAULTS.settle, topUpSeconds: 10 };
 const SCENE: SettlementScene = { rule: RULE, gasPrice: 10n ** 9n, now: OPENED_AT, blockTime: OPENED_AT };
 const SETTLE_FEE = 153_000n;
 
-function dueJob(charge: bigint, changes: Partial<LedgerJob> = {}, signed = charge, index = 1): DueJob {
+function dueJob(charge: bigint, changes: Partial<LedgerJob> = {}, signed = charge, index = 1): LedgerJob {
   const jobId = word(index % 256);
-  const job: LedgerJob = {
+  return {
     jobId,
     job: exampleJob(),
     deposit: 1n << 60n,
@@ -38,11 +37,19 @@ function dueJob(charge: bigint, changes: Partial<LedgerJob> = {}, signed = charg
     receipt: signed > 0n ? receiptOf(jobId, signed) : null,
     claimed: 0n,
     overSince: OPENED_AT - 100,
+    closeAsked: false,
+    ...{
+      charge,
+      endedCharge: charge,
+      endedCost: charge * 1_000_000n,
+      runningCost: 0n,
+      reserved: 0n,
+      running: 0,
+    },
     ...changes,
   };
-  return { job, charge };
 }
-const amountsOf = (jobs: DueJob[], scene: Partial<SettlementScene> = {}) =>
+const amountsOf = (jobs: LedgerJob[], scene: Partial<SettlementScene> = {}) =>
   planSettlements(jobs, { ...SCENE, ...scene }).settle.map(({ amount }) => amount);
 
 describe("settlement policy", () => {
@@ -96,6 +103,17 @@ describe("settlement policy", () => {
     expect(planSettlements([refused], SCENE)).to.deep.equal({ settle: [], refund: [] });
   });
 
+  it("closes what its requester asks to be closed, if that costs little more gas than it claims", () => {
+    const asked = (charge: bigint, index: number) => dueJob(charge, { closeAsked: true }, charge, index);
+    const rule = { ...RULE, closeGiftUpTo: SETTLE_FEE };
+    const [nothing, little, unasked] = [asked(0n, 1), asked(1n, 2), dueJob(1n, {}, 1n, 3)];
+    const plan = planSettlements([nothing, little, unasked], { ...SCENE, rule });
+    expect(plan).to.deep.equal({ settle: [{ job: little, amount: 1n }], refund: [nothing] });
+    expect(planSettlements([nothing, little], SCENE)).to.deep.equal({ settle: [], refund: [] });
+    expect(amountsOf([asked(SETTLE_FEE - 10_000n, 4)])).to.deep.equal([SETTLE_FEE - 10_000n]);
+    expect(amountsOf([asked(SETTLE_FEE - 10_001n, 5)])).to.deep.equal([]);
+  });
+
   it("pays out what is worth fifty times its fee, or anything always, and never nothing", () => {
     expect(isPayOutWorth(50n * 180_000n, RULE, 10n ** 9n)).to.equal(true);
     expect(isPayOutWorth(50n * 180_000n - 1n, RULE, 10n ** 9n)).to.equal(false);
@@ -106,9 +124,12 @@ describe("settlement policy", () => {
   const amount = fc.bigInt({ min: 0n, max: 10_000_000n });
   const jobs = fc.array(
     fc
-      .record({ charge: amount, signed: amount, deposit: amount, age: fc.integer({ min: 0, max: 20 }) })
-      .map(({ charge, signed, deposit, age }) =>
-        dueJob(charge, { deposit, overSince: OPENED_AT - age }, signed),
+      .record({
+        ...{ charge: amount, signed: amount, deposit: amount, age: fc.integer({ min: 0, max: 20 }) },
+        closeAsked: fc.boolean(),
+      })
+      .map(({ charge, signed, deposit, age, closeAsked }) =>
+        dueJob(charge, { deposit, overSince: OPENED_AT - age, closeAsked }, signed),
       ),
     { maxLength: 60 },
   );
@@ -123,26 +144,28 @@ describe("settlement policy", () => {
     const property = fc.property(jobs, scene, (due, at) => {
       const { settle, refund } = planSettlements(due, at);
       for (const claim of settle) {
-        const { charge, job } = claim.due;
-        expect(claim.amount).to.equal(claimableOf(claim.due));
-        for (const bound of [charge, job.receipt?.amount ?? 0n, job.deposit])
+        const { job } = claim;
+        expect(claim.amount).to.equal(claimableOf(job));
+        for (const bound of [job.charge, job.receipt?.amount ?? 0n, job.deposit])
           expect(claim.amount <= bound && claim.amount > 0n).to.equal(true);
       }
-      const touched = [...settle.map((claim) => claim.due), ...refund];
+      const touched = [...settle.map(({ job }) => job), ...refund];
       expect(new Set(touched).size).to.equal(touched.length);
       expect(settle.length).to.be.at.most(LARGEST_BATCH);
     });
     holds(property);
   });
 
-  it("never pays more for gas than it claims, where gas costs money", () => {
+  it("never pays more for gas than it claims and gives to those who ask, where gas costs money", () => {
     const property = fc.property(jobs, scene, (due, at) => {
       if (at.rule.when === "always") return;
       const { settle } = planSettlements(due, at);
       if (settle.length === 0) return;
       const gas = settle.length === 1 ? 51_000n : 30_000n + 26_000n * BigInt(settle.length);
       const total = settle.reduce((sum, claim) => sum + claim.amount, 0n);
-      expect(total > feeUsdc(gas, at.gasPrice, at.rule.nativeUsdPrice)).to.equal(true);
+      const gifts = settle.filter(({ job }) => job.closeAsked).length;
+      const given = BigInt(gifts) * at.rule.closeGiftUpTo;
+      expect(total + given >= feeUsdc(gas, at.gasPrice, at.rule.nativeUsdPrice)).to.equal(true);
     });
     holds(property);
   });

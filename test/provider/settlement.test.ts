@@ -121,6 +121,21 @@ describe("settlement", function () {
     expect(side.of("error")).to.deep.equal([]);
   });
 
+  it("where gas costs money it gives the rest back at once when the requester asks for it", async () => {
+    await restart({ settle: { when: "worth", closeGiftUpTo: 1n << 40n } });
+    const before = await creditOf();
+    const [unused, used, unasked] = [await openJob(market), await openJob(market), await openJob(market)];
+    await serveJob(market, side, used, { signed: 900n, tokens: 60 });
+    await serveJob(market, side, unasked, { signed: 900n, tokens: 60 });
+    await side.intake.poke();
+    for (const { jobId } of [unused, used]) side.ledger.finishJob(jobId, { asked: true });
+    await side.settlement.review();
+    expect(side.ledger.findJob(unused.jobId)).to.include({ state: "closed", claimed: 0n });
+    expect(side.ledger.findJob(used.jobId)).to.include({ state: "closed", claimed: 500n });
+    expect(phaseOf(unasked.jobId)).to.equal("settling");
+    expect(await creditOf()).to.equal(before - 500n - unasked.amount);
+  });
+
   it("settles several jobs in one transaction", async () => {
     const jobs = [await openJob(market), await openJob(market), await openJob(market)];
     for (const opened of jobs) await serveJob(market, side, opened, { signed: 900n, tokens: 60 });

@@ -1,9 +1,9 @@
 import { expect } from "chai";
 import type { InfernetError } from "../../protocol/errors.ts";
-import { requestHashOf, singleRequestId } from "../../protocol/job.ts";
+import { requestHashOf, SESSION_REQUEST_HASH, singleRequestId } from "../../protocol/job.ts";
 import { parseServedOffer } from "../../protocol/offer.ts";
 import { formatReceipt } from "../../protocol/receipt.ts";
-import { HEADERS, OFFER_PATH } from "../../protocol/wire.ts";
+import { HEADERS, JOBS_PATH, jobDocumentSchema, OFFER_PATH } from "../../protocol/wire.ts";
 import { LOCAL_CHAIN_DEFAULTS, PROVIDER_DEFAULTS, type ProviderConfig } from "../../provider/config.ts";
 import type { ProviderEvent } from "../../provider/events.ts";
 import { PROVIDER_MIGRATIONS } from "../../provider/ledger-schema.ts";
@@ -211,6 +211,21 @@ describe("provider", function () {
     expect(refusal.headers.get("retry-after")).to.match(/^\d+$/);
     expect((await refusalOf(refusal)).code).to.equal("node-busy");
     expect((await market.chain.getJobState(first.jobId)).claimed).to.equal(30n);
+  });
+
+  it("gives the deposit of a session that was never used back as soon as its requester closes it", async () => {
+    await start([], { pollMs: 60_000 });
+    const before = await market.chain.getCredit(market.requester.address);
+    const { offerHash } = parseServedOffer(await (await fetch(`${provider.url}${OFFER_PATH}`)).text());
+    const { jobId, terms, amount } = await openJob(market, {
+      terms: { offerHash, requestHash: SESSION_REQUEST_HASH },
+    });
+    expect(await market.chain.getCredit(market.requester.address)).to.equal(before - amount);
+    const headers = { [HEADERS.salt]: terms.salt, [HEADERS.offer]: offerHash };
+    const url = `${provider.url}${JOBS_PATH}/${jobId}/close`;
+    const answer = await fetch(url, { method: "POST", headers });
+    expect(jobDocumentSchema.parse(await answer.json())).to.include({ status: "closed", charge: 0n });
+    expect(await market.chain.getCredit(market.requester.address)).to.equal(before);
   });
 
   it("does not start for a node that the Registry does not know, and leaves nothing running", async () => {

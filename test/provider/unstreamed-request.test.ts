@@ -53,7 +53,7 @@ describe("an unstreamed paid request", () => {
     const on = await start(new ScriptedUpstream([...words(3), { fail: BROKEN }]));
     const job = openJob(on, { body });
     expect(await refusalOf(await send(on, job, 30n))).to.deep.equal({ status: 502, code: "upstream-failed" });
-    expect(on.ledger.jobCharge(job.jobId)).to.equal(0n);
+    expect(on.ledger.findJob(job.jobId)?.charge).to.equal(0n);
   });
 
   it("is answered again from the ledger without running twice", async () => {
