@@ -9,6 +9,11 @@ export const ERROR_MEANINGS: Record<ErrorCode, ErrorMeaning> = {
     meaning: "The command line or the request is malformed, or asks for what the receiver does not do.",
     remedy: "The message names the flag or field: correct it.",
   },
+  unsupported: {
+    meaning:
+      "The request needs something that the model does not do on this node: tools, JSON, images and the like.",
+    remedy: "The message names it; see `infernet models --features` for models that do it, or leave it out.",
+  },
   "bad-receipt": {
     meaning:
       "The receipt is malformed, of another job, not signed by the job's signer, or above the job's deposit.",

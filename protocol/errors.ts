@@ -4,6 +4,7 @@
 export const ERROR_TABLE = {
   // What was asked is wrong: exit 2.
   "bad-request": { status: 400, exit: 2 },
+  unsupported: { status: 400, exit: 2 },
   "bad-receipt": { status: 400, exit: 2 },
   "body-too-large": { status: 413, exit: 2 },
   "wrong-content-type": { status: 415, exit: 2 },

@@ -149,11 +149,11 @@ async function offeredModels(
 ): Promise<OfferedModel[]> {
   const available = await upstream.listModels();
   const models: OfferedModel[] = [];
-  for (const { name, digest, contextLength } of available) {
+  for (const { name, digest, contextLength, features } of available) {
     const ceiling = listed.find((candidate) => candidate.name === name);
     if (!ceiling) continue;
     const prices = capPrices(config.prices.byModel[name] ?? config.prices.default, ceiling);
-    models.push({ name, digest, ...prices, contextLength });
+    models.push({ name, digest, ...prices, contextLength, features });
   }
   const missing = listed.filter(({ name }) => !available.some((model) => model.name === name));
   if (missing.length > 0) {

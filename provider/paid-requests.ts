@@ -2,6 +2,7 @@
 import { timingSafeEqual } from "node:crypto";
 import { type Hex, isHex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
+import { checkFeatures, featuresOf } from "../protocol/features.ts";
 import { checkTerms } from "../protocol/funding.ts";
 import {
   type JobTerms,
@@ -148,6 +149,7 @@ export class PaidRequests {
     const { jobId, requestId, terms, request, path } = incoming;
     const offer = this.#offerOf(terms.offerHash);
     const model = offeredModel(offer, request.model);
+    checkFeatures(model, featuresOf(path, request.body));
     const meterTerms = meterTermsOf(incoming, offer);
     this.#checkSalt(incoming);
     await this.#deps.ensureFunded(jobId, terms, offer);

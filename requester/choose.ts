@@ -2,6 +2,7 @@
 import type { Chain, NodeListing } from "../chain/chain.ts";
 import type { Address, Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
+import { checkFeatures } from "../protocol/features.ts";
 import {
   checkPriceCeiling,
   type OfferedModel,
@@ -177,6 +178,7 @@ export function checkOfferOf(shown: Shown, { chain, listing, now }: OfferScene):
 /** The estimated cost, when the request fits the offer and its first step fits the budget. */
 function checkFits(wish: NodeWish, { offer }: SignedOffer, model: OfferedModel): bigint {
   const { request, maxCharge, isRelayed = false } = wish;
+  checkFeatures(model, request.features);
   const openingFee = isRelayed ? offer.openingFee : 0n;
   const limit = completionLimit(request, offer);
   const promptTokens = estimatePromptTokens(request.promptTextBytes);

@@ -2,8 +2,9 @@
 import { z } from "zod";
 import type { Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
+import { featuresOf } from "../protocol/features.ts";
 import { requestHashOf } from "../protocol/job.ts";
-import type { Offer } from "../protocol/offer.ts";
+import type { ModelFeature, Offer } from "../protocol/offer.ts";
 import { promptTextBytes, promptTokenBound } from "../protocol/prompt.ts";
 import { parseJsonWith } from "../protocol/schema.ts";
 import type { ModelPath } from "../protocol/wire.ts";
@@ -20,6 +21,8 @@ export type ModelRequest = {
   promptTextBytes: number;
   /** The most prompt tokens that a node may count. */
   promptTokenBound: number;
+  /** What the model must do. */
+  features: ModelFeature[];
 };
 
 const tokenLimit = z.int().positive().nullish();
@@ -45,6 +48,7 @@ export function readModelRequest(path: ModelPath, body: Uint8Array): ModelReques
     maxTokens: path === "/v1/embeddings" ? 0 : (read.max_completion_tokens ?? read.max_tokens ?? undefined),
     promptTextBytes: promptTextBytes(read),
     promptTokenBound: promptTokenBound(read),
+    features: featuresOf(path, read),
   };
 }
 

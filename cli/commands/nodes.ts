@@ -1,12 +1,18 @@
 // Owns `infernet nodes`: the sellers that the Registry lists.
 import { Option } from "commander";
 import type { NodeListing } from "../../chain/chain.ts";
+import type { OfferedFeatures } from "../../requester/offered-features.ts";
 import type { CommandSpec } from "../command.ts";
-import { describeListing, type ListedNode } from "../listing.ts";
+import { type DescribedModel, describeListing, type ListedNode } from "../listing.ts";
+import { askFeatures, FEATURES_OPTION, renderFeatures } from "../offered-features.ts";
 import { formatTable, printable } from "../output.ts";
 
-type Options = { all?: boolean; model?: string };
-type Result = { nodes: ListedNode[] };
+type Options = { all?: boolean; model?: string; features?: boolean };
+type OfferingNode = Omit<ListedNode, "models"> & {
+  /** `features` are null where the node was not asked, did not answer, or does not offer the model now. */
+  models: (DescribedModel & { features: string[] | null })[];
+};
+type Result = { nodes: OfferingNode[] };
 
 export const nodesCommand: CommandSpec<Options, Result> = {
   name: "nodes",
@@ -14,15 +20,18 @@ export const nodesCommand: CommandSpec<Options, Result> = {
   options: [
     new Option("--model <name>", "only nodes with this model"),
     new Option("--all", "nodes that are switched off, too"),
+    FEATURES_OPTION,
   ],
-  examples: ["nodes", "nodes --model llama3.2:1b --json"],
+  examples: ["nodes", "nodes --model llama3.2:1b --json", "nodes --features"],
   async run(context, options) {
     const chain = await context.chain();
-    const listings = await chain.listNodes();
-    return { nodes: listings.filter((listing) => isWanted(listing, options)).map(describeListing) };
+    const listings = (await chain.listNodes()).filter((listing) => isWanted(listing, options));
+    const features = await askFeatures(context, listings, options.features);
+    return { nodes: listings.map((listing) => describeOffering(listing, features.get(listing.node))) };
   },
   render({ nodes }, style) {
     if (nodes.length === 0) return "No node is registered that fits.";
+    const asked = nodes.some(({ models }) => models.some(({ features }) => features !== null));
     const rows = nodes.flatMap((node) =>
       node.models.map((model, index) => [
         index === 0 ? node.node : "",
@@ -30,13 +39,24 @@ export const nodesCommand: CommandSpec<Options, Result> = {
         printable(model.name),
         model.inputPriceUsdc,
         model.outputPriceUsdc,
+        ...(asked ? [renderFeatures(model.features)] : []),
         index === 0 && !node.active ? "off" : "",
       ]),
     );
-    const heads = ["NODE", "ENDPOINT", "MODEL", "IN", "OUT", ""].map(style.dim);
+    const titles = ["NODE", "ENDPOINT", "MODEL", "IN", "OUT", ...(asked ? ["DOES"] : []), ""];
+    const heads = titles.map(style.dim);
     return `${formatTable([heads, ...rows])}\n${style.dim("Prices: USDC per million tokens, at most.")}`;
   },
 };
+
+function describeOffering(listing: NodeListing, offered: OfferedFeatures | undefined): OfferingNode {
+  const { models, ...node } = describeListing(listing);
+  const featuresOf = (name: string) => {
+    const features = offered?.get(name);
+    return features === undefined ? null : [...features];
+  };
+  return { ...node, models: models.map((model) => ({ ...model, features: featuresOf(model.name) })) };
+}
 
 function isWanted(listing: NodeListing, { all = false, model }: Options): boolean {
   if (!all && !listing.active) return false;

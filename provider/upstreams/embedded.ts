@@ -73,7 +73,7 @@ export async function openEmbedded(settings: EmbeddedSettings): Promise<Upstream
 
   return {
     kind: "embedded",
-    listModels: async () => [{ name, digest, contextLength }],
+    listModels: async () => [{ name, digest, contextLength, features: ["chat", "completions"] }],
     generate,
     close: engine.close,
   };

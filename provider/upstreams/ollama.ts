@@ -3,6 +3,7 @@ import { type ChatResponse, type GenerateResponse, type ModelResponse, Ollama } 
 import { Agent, type RequestInit, fetch as undiciFetch } from "undici";
 import { type Hex, isHex, ZERO_WORD } from "../../protocol/bytes.ts";
 import { InfernetError } from "../../protocol/errors.ts";
+import type { ModelFeature } from "../../protocol/offer.ts";
 import { lastChoice, roleChoice } from "./choices.ts";
 import { errorOfStatus, explainFailure } from "./failure.ts";
 import { finishReasonOf, toChatRequest, toChoice, toGenerateRequest } from "./ollama-format.ts";
@@ -25,6 +26,9 @@ export type OllamaSettings = {
   silenceTimeoutMs?: number | undefined;
 };
 
+/** The context is what the model was made for or its Modelfile sets, but no more than this node gives memory for. */
+type ModelDetails = Pick<UpstreamModel, "contextLength" | "features">;
+
 export const OLLAMA_URL = "http://127.0.0.1:11434";
 const DEFAULT_SILENCE_TIMEOUT_MS = 300_000;
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -40,20 +44,20 @@ export function openOllama(settings: OllamaSettings = {}): Upstream {
     headersTimeout: silenceTimeoutMs,
     bodyTimeout: silenceTimeoutMs,
   });
-  /** Asked for once a model: prompts are refused against it, and offers name it. */
-  const contextLengths = new Map<string, Promise<number>>();
+  /** Asked for once a model: prompts are refused against them, and offers name them. */
+  const details = new Map<string, Promise<ModelDetails>>();
 
   /** One client a generation: aborting a client ends all that runs on it. */
   function connect(signal: AbortSignal): Ollama {
     return new Ollama({ host, fetch: guardedFetch(agent, server, signal) });
   }
 
-  function contextLengthOf(name: string, client: Ollama): Promise<number> {
-    const known = contextLengths.get(name);
+  function detailsOf(name: string, client: Ollama): Promise<ModelDetails> {
+    const known = details.get(name);
     if (known !== undefined) return known;
-    const asked = askContextLength(name, client, settings.contextLength ?? DEFAULT_CONTEXT_LENGTH);
-    contextLengths.set(name, asked);
-    asked.catch(() => contextLengths.delete(name));
+    const asked = askDetails(name, client, settings.contextLength ?? DEFAULT_CONTEXT_LENGTH);
+    details.set(name, asked);
+    asked.catch(() => details.delete(name));
     return asked;
   }
 
@@ -63,12 +67,12 @@ export function openOllama(settings: OllamaSettings = {}): Upstream {
     try {
       const { models } = await client.list();
       const sold = models.filter(({ name }) => isSold(name, settings.modelName));
-      contextLengths.clear();
+      details.clear();
       return await Promise.all(
         sold.map(async (model) => ({
           name: settings.modelName ?? model.name,
           digest: digestOf(model),
-          contextLength: await contextLengthOf(model.name, client),
+          ...(await detailsOf(model.name, client)),
         })),
       );
     } catch (error) {
@@ -84,7 +88,7 @@ export function openOllama(settings: OllamaSettings = {}): Upstream {
     const leaving = new AbortController();
     const client = connect(AbortSignal.any([signal, leaving.signal]));
     try {
-      const contextLength = await contextLengthOf(body.model as string, client);
+      const { contextLength } = await detailsOf(body.model as string, client);
       if (path === "/v1/embeddings") yield* embed(client, body);
       else if (path === "/v1/completions") {
         yield* readAnswer(await client.generate(toGenerateRequest(body, contextLength)), input, server);
@@ -172,13 +176,23 @@ function digestOf({ digest }: ModelResponse): Hex {
   return isHex(hex, 32) ? hex : ZERO_WORD;
 }
 
-/** What the model was made for or its Modelfile sets, but no more than this node gives memory for. */
-async function askContextLength(name: string, client: Ollama, most: number): Promise<number> {
-  const { model_info = {}, parameters = "" } = await client.show({ model: name });
-  const info = Object.entries(model_info).find(([key]) => key.endsWith(".context_length"))?.[1];
-  const parameter = Number(/^num_ctx\s+(\d+)$/m.exec(parameters)?.[1]);
+async function askDetails(name: string, client: Ollama, most: number): Promise<ModelDetails> {
+  const { model_info, parameters, capabilities } = await client.show({ model: name });
+  const info = Object.entries(model_info ?? {}).find(([key]) => key.endsWith(".context_length"))?.[1];
+  const parameter = Number(/^num_ctx\s+(\d+)$/m.exec(parameters ?? "")?.[1]);
   const told = [parameter, Number(info), most].filter((length) => Number.isSafeInteger(length) && length > 0);
-  return Math.min(...told);
+  return { contextLength: Math.min(...told), features: featuresOf(capabilities ?? ["completion"]) };
+}
+
+/** Ollama's capabilities in the offer's words. Whatever completes can be held to JSON by its `format`. */
+function featuresOf(capabilities: readonly string[]): ModelFeature[] {
+  const features: Record<string, readonly ModelFeature[]> = {
+    completion: ["chat", "completions", "json"],
+    tools: ["tools"],
+    vision: ["images"],
+    embedding: ["embeddings"],
+  };
+  return capabilities.flatMap((capability) => features[capability] ?? []);
 }
 
 /**

@@ -3,6 +3,7 @@ import { Agent, type Dispatcher } from "undici";
 import { z } from "zod";
 import { ZERO_WORD } from "../../protocol/bytes.ts";
 import { InfernetError } from "../../protocol/errors.ts";
+import { MODEL_FEATURES, type ModelFeature } from "../../protocol/offer.ts";
 import type { OpenAiChoice, OpenAiChunk } from "../../protocol/openai-answer.ts";
 import { refuseCostlyMembers } from "../../protocol/openai-request.ts";
 import { parseJsonWith } from "../../protocol/schema.ts";
@@ -24,10 +25,14 @@ export type OpenAiSettings = {
   modelName?: string | undefined;
   /** Where the server tells none. */
   contextLength?: number | undefined;
+  /** What its models do, where the server does not tell: all but to continue an answer when absent. */
+  features?: readonly ModelFeature[] | undefined;
   /** How long the server may be silent. */
   silenceTimeoutMs?: number | undefined;
 };
 
+/** Nothing in OpenAI's form tells what a model does; few servers continue an answer, and they cannot be told apart. */
+const DEFAULT_FEATURES = MODEL_FEATURES.filter((feature) => feature !== "continue");
 const DEFAULT_SILENCE_TIMEOUT_MS = 300_000;
 const LIST_TIMEOUT_MS = 5_000;
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -95,6 +100,7 @@ export function openOpenAi(settings: OpenAiSettings): Upstream {
           name: model.id,
           digest: ZERO_WORD,
           contextLength: contextLengthOf(model) ?? settings.contextLength ?? DEFAULT_CONTEXT_LENGTH,
+          features: [...(settings.features ?? DEFAULT_FEATURES)],
         }));
     } catch (error) {
       if (!signal.aborted) throw explainFailure(error, server);

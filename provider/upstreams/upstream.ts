@@ -1,5 +1,6 @@
 // Owns what the provider asks of whatever runs its models: list them, generate with exact counts, stop when told.
 import type { Hex } from "../../protocol/bytes.ts";
+import type { ModelFeature } from "../../protocol/offer.ts";
 import type { OpenAiChunk } from "../../protocol/openai-answer.ts";
 import type { ModelPath } from "../../protocol/wire.ts";
 
@@ -12,6 +13,8 @@ export type UpstreamModel = {
   digest: Hex;
   /** Tokens of prompt and completion together. */
   contextLength: number;
+  /** All that it does here. */
+  features: ModelFeature[];
 };
 
 export type UpstreamEvent =

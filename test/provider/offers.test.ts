@@ -70,8 +70,9 @@ describe("offers", () => {
     upstream.models = [TINY, { ...TINY, name: "unlisted" }];
     listed = [...LISTED, { ...LISTED[0]!, name: "not here" }];
     const prices = { default: { inputPrice: 9_000_000n, outputPrice: 9_000_000n }, byModel: {} };
+    const { contextLength, features } = TINY;
     const dear = await create({ prices });
-    expect(dear.current().offer.models).to.deep.equal([{ ...LISTED[0]!, contextLength: 2048 }]);
+    expect(dear.current().offer.models).to.deep.equal([{ ...LISTED[0]!, contextLength, features }]);
     const own = { tiny: { inputPrice: 5n, outputPrice: 6n } };
     const cheap = await create({ prices: { ...prices, byModel: own } });
     expect(cheap.current().offer.models[0]).to.include({ inputPrice: 5n, outputPrice: 6n });

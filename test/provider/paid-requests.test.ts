@@ -214,6 +214,15 @@ describe("paid requests", () => {
       expect(refusal).to.deep.equal({ status: 404, code: "model-not-offered" });
     });
 
+    it("with 400 when the model lacks what they need, before anything runs or is charged", async () => {
+      const body = chatBytes({ tools: [{ type: "function", function: { name: "f" } }] });
+      const job = openJob(on, { body });
+      const refusal = await refusalOf(await send(on, job, 18n));
+      expect(refusal).to.deep.equal({ status: 400, code: "unsupported" });
+      expect(on.ledger.requestsOf(job.jobId)).to.deep.equal([]);
+      expect(on.ledger.jobCharge(job.jobId)).to.equal(0n);
+    });
+
     it("with 400 when they ask for more tokens than the offer allows", async () => {
       const body = chatBytes({ max_tokens: 101 });
       const refusal = await refusalOf(await send(on, openJob(on, { body }), 18n));

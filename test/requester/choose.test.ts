@@ -61,6 +61,12 @@ describe("choosing a node", function () {
     ["lacks the model", { models: [modelOf({ name: "other" })] }, "model-not-offered", "does not offer"],
     ["is dearer than listed", { models: [modelOf({ outputPrice: 1_000_001n })] }, "offer-invalid", "dearer"],
     ["has too small a context", { models: [modelOf({ contextLength: 2 })] }, "bad-request", "context of 2"],
+    [
+      "does not do what is asked",
+      { models: [modelOf({ features: ["tools"] })] },
+      "unsupported",
+      "not do: chat",
+    ],
     ["gives fewer tokens", { maxCompletionTokens: 10 }, "bad-request", "at most 10 tokens"],
   ];
   for (const [what, changes, code, message] of forgeries) {
@@ -120,5 +126,12 @@ describe("choosing a node", function () {
 });
 
 function modelOf(changes: Partial<Offer["models"][number]>): Offer["models"][number] {
-  return { name: MODEL, digest: MODEL_DIGEST, ...PRICES, contextLength: 4096, ...changes };
+  return {
+    name: MODEL,
+    digest: MODEL_DIGEST,
+    ...PRICES,
+    contextLength: 4096,
+    features: ["chat"],
+    ...changes,
+  };
 }

@@ -127,7 +127,15 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
   const offerNow = (): SignedOffer => {
     const now = Math.floor(Date.now() / 1000);
     const { registry, escrow, usdc } = chain.deployment;
-    const models = [{ name: MODEL, digest: MODEL_DIGEST, ...PRICES, contextLength: 4096 }];
+    const models = [
+      {
+        name: MODEL,
+        digest: MODEL_DIGEST,
+        ...PRICES,
+        contextLength: 4096,
+        features: ["chat", "completions"],
+      },
+    ];
     const offer = exampleOffer({
       ...{ node: signer.address, payee, registry, escrow, usdc, models, endpoint: node.endpoint },
       ...{ tlsKeyHash: certificate.keyHash, issuedAt: now - 60, expires: now + 3600 },

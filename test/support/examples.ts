@@ -24,6 +24,7 @@ export function exampleOffer(changes: Partial<Offer> = {}): Offer {
         inputPrice: 100_000n,
         outputPrice: 300_000n,
         contextLength: 2048,
+        features: ["chat", "completions"],
       },
     ],
     chunkTokens: 64,

@@ -6,6 +6,8 @@ export type FakeOllama = LoopbackServer & {
   requests: Record<string, unknown>[];
   /** Resolves when a client has left an answer before its end. */
   abandoned: Promise<void>;
+  /** What /api/show says that its model can do; an old Ollama says nothing. */
+  capabilities: readonly string[] | undefined;
 };
 
 /** What generations are answered with: lines of NDJSON as they are, then the end, a broken connection, or silence. */
@@ -23,7 +25,10 @@ export async function startFakeOllama(answer: FakeAnswer, parameters = ""): Prom
         models: [{ name: "fake:latest", model: "fake:latest", digest: FAKE_DIGEST }],
       });
     }
-    if (path === "/api/show") return answerJson(response, { model_info: MODEL_INFO, parameters });
+    if (path === "/api/show") {
+      const { capabilities } = fake;
+      return answerJson(response, { model_info: MODEL_INFO, parameters, capabilities });
+    }
     requests.push(JSON.parse(body.toString()));
     const { status = 200, lines, end = "close" } = answer;
     const [first] = lines;
@@ -39,5 +44,6 @@ export async function startFakeOllama(answer: FakeAnswer, parameters = ""): Prom
       if (end === "break") response.destroy();
     });
   });
-  return { ...server, requests, abandoned };
+  const fake: FakeOllama = { ...server, requests, abandoned, capabilities: undefined };
+  return fake;
 }

@@ -33,6 +33,13 @@ const node = {
     z.strictObject({ name: text, digest: word, inputPriceUsdc: price, outputPriceUsdc: price }),
   ),
 };
+const features = z.array(text).nullable();
+const offeringNode = {
+  ...node,
+  models: z.array(
+    z.strictObject({ name: text, digest: word, inputPriceUsdc: price, outputPriceUsdc: price, features }),
+  ),
+};
 const delivery = z.looseObject({
   jobId: word,
   requestId: word,
@@ -77,11 +84,11 @@ export const JSON_FORMS: Readonly<Record<string, z.ZodType>> = {
     ...{ owner: address, to: address, amountUsdc: usdc, feeUsdc: usdc, creditUsdc: usdc },
     ...{ node: address.nullable(), transactions },
   }),
-  nodes: z.strictObject({ nodes: z.array(z.strictObject(node)) }),
+  nodes: z.strictObject({ nodes: z.array(z.strictObject(offeringNode)) }),
   models: z.strictObject({
     models: z.array(
       z.strictObject({
-        ...{ name: text, nodes: count },
+        ...{ name: text, nodes: count, features },
         cheapest: z.strictObject({ node: address, inputPriceUsdc: price, outputPriceUsdc: price }),
       }),
     ),

@@ -16,7 +16,10 @@ export type Step =
   | { fail: Error }
   | { hang: true };
 
-export const TINY: UpstreamModel = { name: "tiny", digest: `0x${"55".repeat(32)}`, contextLength: 2048 };
+export const TINY: UpstreamModel = {
+  ...{ name: "tiny", digest: `0x${"55".repeat(32)}`, contextLength: 2048 },
+  features: ["chat", "completions", "embeddings", "json"],
+};
 
 export class ScriptedUpstream implements Upstream {
   readonly kind = "openai";

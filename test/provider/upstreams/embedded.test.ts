@@ -42,7 +42,7 @@ describe("the embedded upstream", () => {
   it("names its model by the SHA-256 of its file and tells the context that it really has", async () => {
     const digest = createHash("sha256").update(readFileSync(modelFile)).digest("hex");
     expect(await upstream.listModels()).to.deep.equal([
-      { name: "tiny", digest: `0x${digest}`, contextLength: 512 },
+      { name: "tiny", digest: `0x${digest}`, contextLength: 512, features: ["chat", "completions"] },
     ]);
   });
 

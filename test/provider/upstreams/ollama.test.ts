@@ -15,6 +15,7 @@ const saying = (message: object) => ({
   done: false,
 });
 const LAST = { ...saying({}), done: true, done_reason: "stop", prompt_eval_count: 9, eval_count: 4 };
+const COMPLETING = ["chat", "completions", "json"];
 const HELLO = [saying({ content: "Hel" }), saying({ content: "lo" }), LAST];
 
 describe("the Ollama upstream's wire", () => {
@@ -38,7 +39,7 @@ describe("the Ollama upstream's wire", () => {
   it("names each model's digest, and the context that it is run with", async () => {
     const { upstream } = await play({ lines: [] });
     expect(await upstream.listModels()).to.deep.equal([
-      { name: "fake:latest", digest: `0x${FAKE_DIGEST}`, contextLength: 4096 },
+      { name: "fake:latest", digest: `0x${FAKE_DIGEST}`, contextLength: 4096, features: COMPLETING },
     ]);
     const contexts = [
       { parameters: 'num_ctx                        512\nstop "x"' },
@@ -47,6 +48,23 @@ describe("the Ollama upstream's wire", () => {
     for (const [index, expected] of [512, 8192].entries()) {
       const [model] = await (await play({ lines: [] }, contexts[index])).upstream.listModels();
       expect(model?.contextLength).to.equal(expected);
+    }
+  });
+
+  it("tells what a model does from the capabilities that Ollama names", async () => {
+    for (const [capabilities, expected] of [
+      [undefined, COMPLETING],
+      [
+        ["completion", "tools", "vision", "thinking"],
+        [...COMPLETING, "tools", "images"],
+      ],
+      [["embedding"], ["embeddings"]],
+      [["image", "audio"], []],
+    ] as const) {
+      const { server, upstream } = await play({ lines: [] });
+      server.capabilities = capabilities;
+      const [model] = await upstream.listModels();
+      expect(model?.features).to.deep.equal(expected);
     }
   });
 

@@ -11,6 +11,7 @@ import { answerJson, startLoopbackServer } from "../../support/loopback-server.t
 import { type OpenAiServer, startOpenAiServer } from "../../support/openai-server.ts";
 import { tinyModelFile } from "../../support/tiny-model.ts";
 
+const ALL_BUT_CONTINUE = ["chat", "completions", "embeddings", "tools", "json", "images"];
 const API_KEY = "sk-canary-0123456789";
 
 describe("the OpenAI-compatible upstream", () => {
@@ -104,11 +105,17 @@ describe("the OpenAI-compatible upstream", () => {
 
   it("lists models with their context lengths and no digest", async () => {
     expect(await upstream.listModels()).to.deep.equal([
-      { name: "tiny", digest: ZERO_WORD, contextLength: 512 },
+      { name: "tiny", digest: ZERO_WORD, contextLength: 512, features: ALL_BUT_CONTINUE },
     ]);
     const other = openOpenAi({ url: server.url, apiKey: API_KEY, modelName: "other" });
     expect(await other.listModels()).to.deep.equal([]);
     await other.close();
+  });
+
+  it("promises of its models what the settings say", async () => {
+    const told = openOpenAi({ url: server.url, apiKey: API_KEY, features: ["chat", "continue"] });
+    expect((await told.listModels())[0]?.features).to.deep.equal(["chat", "continue"]);
+    await told.close();
   });
 
   it("takes the context length from wherever servers put it, else from its settings", async () => {
