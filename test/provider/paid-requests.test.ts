@@ -219,8 +219,8 @@ describe("paid requests", () => {
       const job = openJob(on, { body });
       const refusal = await refusalOf(await send(on, job, 18n));
       expect(refusal).to.deep.equal({ status: 400, code: "unsupported" });
-      expect(on.ledger.requestsOf(job.jobId)).to.deep.equal([]);
-      expect(on.ledger.jobCharge(job.jobId)).to.equal(0n);
+      const requestId = singleRequestId(job.jobId, requestHashOf(CHAT, body));
+      expect(on.ledger.findRequest(requestId)).to.equal(undefined);
     });
 
     it("with 400 when they ask for more tokens than the offer allows", async () => {
