@@ -15,6 +15,8 @@ export function renderProviderEvent(event: ProviderEvent): string {
       const { promptTokens, completionTokens } = event.counts;
       return `job${job} took ${promptTokens} + ${completionTokens} tokens: ${formatUsdc(event.jobCharge)} USDC`;
     }
+    case "claimed":
+      return `job${job} claimed of: ${formatUsdc(event.gained)} USDC, ${formatUsdc(event.claimed)} so far`;
     case "settled":
       return `job${job} settled: ${formatUsdc(event.claimed)} USDC earned, ${formatUsdc(event.returned)} returned`;
     case "relayed":

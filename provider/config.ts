@@ -15,9 +15,11 @@ export type SettlementRule = {
   when: "worth" | "always";
   /** Settle when a job's unclaimed charge is at least this many times the transaction's fee. */
   feeMultiple: bigint;
+  /** Claim of jobs that go on when what they earned since the last claim is at least this many times the fee. */
+  claimFeeMultiple: bigint;
   /** Pay out when what is earned is at least this many times the transaction's fee. */
   payOutFeeMultiple: bigint;
-  /** Settle whatever the fee once the unclaimed charges of all jobs reach this, in base units. */
+  /** Settle and claim whatever pays its fee once the unclaimed charges of all jobs reach this, in base units. */
   exposureCap: bigint;
   /** USDC base units for one whole native token: what gas costs. */
   nativeUsdPrice: bigint;
@@ -98,6 +100,7 @@ export const PROVIDER_DEFAULTS: Omit<ProviderConfig, "listen" | "endpoint"> = {
   settle: {
     when: "worth",
     feeMultiple: 20n,
+    claimFeeMultiple: 100n,
     payOutFeeMultiple: 50n,
     exposureCap: 5_000_000n,
     nativeUsdPrice: 3_000_000_000n,

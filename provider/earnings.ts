@@ -8,10 +8,10 @@ import { SettlementLedger, type Totals } from "./settlement-ledger.ts";
 /** Requests that ended. `cost` is exact, in millionths of a base unit: each job's sum of them is rounded up once. */
 export type Served = { requests: number; promptTokens: number; completionTokens: number; cost: bigint };
 
-/** One UTC day: what was served, settled (of jobs closed by now) and paid out by transactions of that day, in base units. */
+/** One UTC day: what was served, claimed at finality and paid out by transactions of that day, in base units. */
 export type EarnedDay = Served & { day: string; settled: bigint; paidOut: bigint };
 
-/** Amounts in USDC base units. `unsettled` is what receipts cover of the charges of jobs that the chain has not closed. */
+/** Amounts in USDC base units. `unsettled` is what receipts cover of charges and is not claimed. */
 export type Earnings = Totals & {
   unsettled: bigint;
   payees: Address[];
@@ -74,19 +74,14 @@ const SERVED = `
     SUM(prompt_tokens) AS prompt_tokens, SUM(completion_tokens) AS completion_tokens
   FROM requests WHERE status = 'ended' GROUP BY 1, 2, 3, 4`;
 
-// A job counts on the day of the last transaction that settled it: an earlier one may have skipped it.
 const SETTLED = `
-  SELECT date(signed_at, 'unixepoch') AS day, SUM(claimed) AS amount FROM (
-    SELECT jobs.claimed, MAX(transactions.signed_at) AS signed_at
-    FROM jobs JOIN transaction_jobs USING (job_id) JOIN transactions USING (tx)
-    WHERE jobs.state = 'closed' AND transactions.kind = 'settle' AND transactions.state IN ('mined', 'final')
-    GROUP BY jobs.job_id)
-  GROUP BY 1`;
+  SELECT date(signed_at, 'unixepoch') AS day, SUM(gained) AS amount
+  FROM transaction_jobs JOIN transactions USING (tx) WHERE gained > 0 GROUP BY 1`;
 
 const PAID_OUT = `
   SELECT date(signed_at, 'unixepoch') AS day, SUM(amount) AS amount FROM transactions
   WHERE kind = 'payOut' AND state IN ('mined', 'final') GROUP BY 1`;
 
 const UNSETTLED = `
-  SELECT COALESCE(SUM(MIN(charge, COALESCE(receipt_amount, 0), deposit)), 0) AS amount FROM jobs
+  SELECT COALESCE(SUM(MAX(0, MIN(charge, COALESCE(receipt_amount, 0), deposit) - claimed)), 0) AS amount FROM jobs
   WHERE state IN ('seen', 'funded', 'settling') AND undone = 0`;

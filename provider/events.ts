@@ -30,6 +30,8 @@ export type ProviderEvent =
       claimed: bigint;
       returned: bigint;
     }
+  /** A job that goes on was claimed of, at finality: `gained` more, `claimed` in all. `jobs` are those of the transaction. */
+  | { type: "claimed"; jobId: Hex; tx: Hex; gasUsed: bigint; jobs: number; gained: bigint; claimed: bigint }
   /** A transaction that this node sent for a requester is mined. */
   | { type: "relayed"; kind: "open" | "deposit" | "withdraw" | "refund"; tx: Hex; gasUsed: bigint }
   | { type: "paidOut"; tx: Hex; gasUsed: bigint; amount: bigint }

@@ -185,4 +185,13 @@ export const PROVIDER_MIGRATIONS: readonly string[] = [
 
   CREATE INDEX ended_requests_of_job ON requests (job_id, ended_at) WHERE status = 'ended';
   `,
+  // What a transaction added to a job's claimed amount, known at finality: a job may be claimed of several times.
+  `
+  ALTER TABLE transaction_jobs ADD COLUMN gained INTEGER NOT NULL DEFAULT 0;
+  UPDATE transaction_jobs SET gained = jobs.claimed
+  FROM jobs WHERE jobs.job_id = transaction_jobs.job_id AND jobs.state = 'closed'
+    AND transaction_jobs.tx = (SELECT tx FROM transaction_jobs AS items JOIN transactions USING (tx)
+      WHERE items.job_id = jobs.job_id AND kind = 'settle' AND transactions.state IN ('mined', 'final')
+      ORDER BY signed_at DESC, nonce DESC LIMIT 1);
+  `,
 ];

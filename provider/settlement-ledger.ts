@@ -1,10 +1,14 @@
 // Owns what the provider means to do, does and has done on the chain with its jobs: due jobs, transactions, closings.
 import type { SignedTransaction } from "../chain/sender.ts";
 import type { Address, Hex } from "../protocol/bytes.ts";
+import { most } from "../protocol/price.ts";
 import type { Store } from "../runtime/store.ts";
 import { jobOfRow, type LedgerJob, type Row, readingBigInts } from "./ledger-rows.ts";
 
-export type TransactionKind = "settle" | "refund" | "payOut";
+/** A job that may be claimed of. `claiming` is what claims have taken of it, those that are not final included. */
+export type DueJob = LedgerJob & { claiming: bigint };
+
+export type TransactionKind = "claim" | "settle" | "refund" | "payOut";
 
 /** What a transaction is to do: claim these amounts of these jobs, or pay out `amount`. */
 export type Intent = {
@@ -21,7 +25,7 @@ export type PendingTransaction = Intent & {
   gasUsed: bigint;
 };
 
-/** Amounts in base units. `settled` counts jobs closed at finality, `paidOut` mined pay-outs. */
+/** Amounts in base units. `settled` is what was claimed at finality, `paidOut` what mined pay-outs sent. */
 export type Totals = {
   charged: bigint;
   settled: bigint;
@@ -43,8 +47,13 @@ export class SettlementLedger {
    * Jobs that are over and that no pending transaction closes, oldest first: to settle or refund. Those that failed
    * lately are left out until their retry.
    */
-  dueJobs(now: number): LedgerJob[] {
-    return (this.#sql.due.all(now) as Row[]).map(jobOfRow);
+  dueJobs(now: number): DueJob[] {
+    return (this.#sql.due.all(now) as Row[]).map(dueJobOfRow);
+  }
+
+  /** Jobs that serve on and have ended requests that are not claimed for, oldest first; but for those that failed lately. */
+  claimableJobs(now: number): DueJob[] {
+    return (this.#sql.claimable.all(now) as Row[]).map(dueJobOfRow);
   }
 
   /** Before its broadcast: the raw transaction and what it does. */
@@ -74,9 +83,23 @@ export class SettlementLedger {
     this.#store.transact(() => this.#sql.postpone.run(until, jobId));
   }
 
-  /** The chain closed the job for good, with this much claimed. False when that was known. */
-  closeJob(jobId: Hex, claimed: bigint): boolean {
-    return this.#store.transact(() => this.#sql.close.run(claimed, jobId).changes > 0);
+  /** A claim of this job is final: that much of it is claimed. Returns what the transaction has added to it. */
+  recordClaimed(tx: Hex, jobId: Hex, claimed: bigint): bigint {
+    return this.#store.transact(() => {
+      const before = (this.#sql.claimed.get(jobId) as Row).claimed as bigint;
+      if (claimed <= before) return 0n;
+      this.#sql.gain.run(claimed - before, tx, jobId);
+      this.#sql.raiseClaimed.run(claimed, jobId);
+      return claimed - before;
+    });
+  }
+
+  /** The chain closed the job for good, with this much claimed, by `tx` if it was ours. False when that was known. */
+  closeJob(jobId: Hex, claimed: bigint, tx: Hex | null): boolean {
+    return this.#store.transact(() => {
+      if (tx) this.recordClaimed(tx, jobId, claimed);
+      return this.#sql.close.run(claimed, jobId).changes > 0;
+    });
   }
 
   /** Transactions that are not final, in order of their nonces. */
@@ -105,7 +128,7 @@ export class SettlementLedger {
     return (this.#sql.closings.all(block) as { job_id: Hex }[]).map((row) => row.job_id);
   }
 
-  /** Payees of the jobs that are over. */
+  /** Payees of the jobs that are over or were claimed of. */
   payees(): Address[] {
     return (this.#sql.payees.all() as { payee: Address }[]).map((row) => row.payee);
   }
@@ -121,16 +144,36 @@ export class SettlementLedger {
   }
 }
 
+function dueJobOfRow(row: Row): DueJob {
+  const job = jobOfRow(row);
+  return { ...job, claiming: most(job.claimed, row.pending_claim as bigint) };
+}
+
+/** What pending claims of a job take in all. */
+const PENDING_CLAIM = `
+  COALESCE((SELECT MAX(transaction_jobs.amount) FROM transaction_jobs JOIN transactions USING (tx)
+    WHERE transaction_jobs.job_id = jobs.job_id AND kind = 'claim' AND transactions.state IN ('signed', 'mined')), 0)
+    AS pending_claim`;
+
 function prepareStatements({ db }: Store) {
   const read = (text: string) => readingBigInts(db.prepare(text));
   const plain = (text: string) => db.prepare(text);
   return {
     due: read(`
-      SELECT * FROM jobs WHERE state IN ('settling', 'refused') AND undone = 0 AND closing_block IS NULL
-        AND retry_at <= ?
+      SELECT *, ${PENDING_CLAIM} FROM jobs
+      WHERE state IN ('settling', 'refused') AND undone = 0 AND closing_block IS NULL AND retry_at <= ?
         AND NOT EXISTS (SELECT 1 FROM transaction_jobs JOIN transactions USING (tx)
-          WHERE transaction_jobs.job_id = jobs.job_id AND transactions.state IN ('signed', 'mined'))
+          WHERE transaction_jobs.job_id = jobs.job_id AND kind <> 'claim'
+            AND transactions.state IN ('signed', 'mined'))
       ORDER BY rowid`),
+    claimable: read(`
+      SELECT *, ${PENDING_CLAIM} FROM jobs
+      WHERE state = 'funded' AND undone = 0 AND closing_block IS NULL AND retry_at <= ?
+        AND MIN(ended_charge, COALESCE(receipt_amount, 0), deposit) > MAX(claimed, pending_claim)
+      ORDER BY rowid`),
+    claimed: read("SELECT claimed FROM jobs WHERE job_id = ?"),
+    raiseClaimed: plain("UPDATE jobs SET claimed = ? WHERE job_id = ?"),
+    gain: plain("UPDATE transaction_jobs SET gained = ? WHERE tx = ? AND job_id = ?"),
     sign: plain(`
       INSERT INTO transactions (tx, raw, nonce, kind, state, amount, signed_at)
       VALUES (?, ?, ?, ?, 'signed', ?, ?)`),
@@ -145,7 +188,7 @@ function prepareStatements({ db }: Store) {
     pending: read("SELECT * FROM transactions WHERE state IN ('signed', 'mined') ORDER BY nonce"),
     items: read("SELECT job_id, amount FROM transaction_jobs WHERE tx = ?"),
     closings: plain("SELECT job_id FROM jobs WHERE state <> 'closed' AND closing_block <= ?"),
-    payees: plain("SELECT DISTINCT payee FROM jobs WHERE state IN ('settling', 'closed')"),
+    payees: plain("SELECT DISTINCT payee FROM jobs WHERE state IN ('settling', 'closed') OR claimed > 0"),
     totals: read(`
       SELECT COALESCE(SUM(charge), 0) AS charged,
         COALESCE(SUM(claimed), 0) AS settled,

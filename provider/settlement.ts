@@ -1,21 +1,17 @@
-// Owns going to the chain for what jobs earned: settles, refunds and pays out, and knows after any crash where it stood.
-import type { Block, Call, Chain } from "../chain/chain.ts";
+// Owns going to the chain for what jobs earned: claims, settles, refunds, pays out, and knows after a crash where it stood.
+import type { Call, Chain } from "../chain/chain.ts";
 import type { Sender, SignedTransaction, TransactionOutcome } from "../chain/sender.ts";
 import type { Address, Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { findTaggedBlock } from "./block-depth.ts";
 import type { SettlementRule } from "./config.ts";
 import { type EventHub, errorEvent } from "./events.ts";
+import { RETRY_SECONDS, recordFinal } from "./finality.ts";
 import type { JobLedger } from "./job-ledger.ts";
 import type { LedgerJob } from "./ledger-rows.ts";
 import type { OpeningLedger } from "./opening-ledger.ts";
-import type { Intent, PendingTransaction, SettlementLedger } from "./settlement-ledger.ts";
+import type { Intent, SettlementLedger } from "./settlement-ledger.ts";
 import { type Claim, claimableOf, isPayOutWorth, planSettlements } from "./settlement-policy.ts";
-
-/** A job whose transaction the chain refused is left alone this long. */
-const RETRY_SECONDS = 60;
-const NEVER: Block = { number: -1, hash: "0x", timestamp: 0 };
 
 export type SettlementDependencies = {
   chain: Chain;
@@ -51,7 +47,7 @@ export class Settlement {
   }
 
   /**
-   * Looks at all jobs that are over and does what pays now; calls during a look share the next one. Never throws: what
+   * Looks at what jobs have earned and does what pays now; calls during a look share the next one. Never throws: what
    * fails is told as an event, and tried again at a later look.
    */
   review(): Promise<void> {
@@ -61,6 +57,11 @@ export class Settlement {
       await this.#look();
     }).catch((error: unknown) => this.#deps.events.emit(errorEvent(error, null)));
     return this.#nextLook;
+  }
+
+  /** Looks before long, for what is earned while no block comes. Calls until then share that look. */
+  reviewSoon(): void {
+    if (this.#timer === undefined) this.#lookAgainLater();
   }
 
   /**
@@ -73,7 +74,9 @@ export class Settlement {
       const due = this.#deps.settlements.dueJobs(Number.MAX_SAFE_INTEGER).find((job) => job.jobId === jobId);
       if (!due) return undefined;
       const amount = claimableOf(due);
-      return amount > 0n ? await this.#settle([{ job: due, amount }]) : await this.#refund(due);
+      const gain = amount - due.claiming;
+      if (amount <= due.claimed) return await this.#refund(due);
+      return await this.#capture("settle", [{ job: due, amount, gain }]);
     });
   }
 
@@ -93,32 +96,55 @@ export class Settlement {
   }
 
   async #look(): Promise<void> {
-    const { chain, ledger, openings, settlements, rule, clock } = this.#deps;
+    const { chain, ledger, openings, settlements, clock } = this.#deps;
     await this.#resumeSigned();
-    await this.#closeFinal();
+    await recordFinal(this.#deps);
     const { timestamp: blockTime } = await chain.getBlock("latest");
     for (const jobId of openings.idleJobsPastMargin(blockTime)) ledger.finishJob(jobId);
-    const due = settlements.dueJobs(clock.nowSeconds());
-    if (due.length > 0) {
+    const seconds = clock.nowSeconds();
+    const [over, live] = [settlements.dueJobs(seconds), settlements.claimableJobs(seconds)];
+    if (over.length + live.length > 0) {
       const gasPrice = await chain.getGasPrice();
-      const now = this.#draining ? Number.MAX_SAFE_INTEGER : clock.nowSeconds();
-      const plan = planSettlements(due, { rule, gasPrice, blockTime, now });
-      if (plan.settle.length > 0) await this.#attempt(() => this.#settle(plan.settle));
+      const plan = planSettlements(over, live, { ...this.#rules(), gasPrice, blockTime });
+      if (plan.settle.length > 0) await this.#attempt(() => this.#capture("settle", plan.settle));
       for (const job of plan.refund) await this.#attempt(() => this.#refund(job));
+      if (plan.claim.length > 0) await this.#attempt(() => this.#claim(plan.claim));
       if (settlements.dueJobs(clock.nowSeconds()).length > 0) this.#lookAgainLater();
     }
     await this.#payOut({ evenIfDear: false });
-    await this.#closeFinal();
+    await recordFinal(this.#deps);
   }
 
-  async #settle(claims: readonly Claim[]): Promise<TransactionOutcome> {
+  /** At the last look nobody is waited for, and where everything goes to the chain at once, so does what goes on. */
+  #rules(): { rule: SettlementRule; now: number } {
+    const { rule, clock } = this.#deps;
+    if (!this.#draining) return { rule, now: clock.nowSeconds() };
+    const exposureCap = rule.when === "always" ? 0n : rule.exposureCap;
+    return { rule: { ...rule, exposureCap }, now: Number.MAX_SAFE_INTEGER };
+  }
+
+  /** What a payee claimed by itself is not claimed again. */
+  async #claim(claims: readonly Claim[]): Promise<void> {
+    const { chain, settlements, clock } = this.#deps;
+    const states = await Promise.all(claims.map(({ job }) => chain.getJobState(job.jobId)));
+    const isLeft = (claim: Claim, index: number) =>
+      states[index]!.status === "open" && states[index]!.claimed < claim.amount;
+    const left = claims.filter(isLeft);
+    for (const { job } of claims.filter((claim) => !left.includes(claim)))
+      settlements.postpone(job.jobId, clock.nowSeconds() + RETRY_SECONDS);
+    if (left.length > 0) await this.#capture("claim", left);
+  }
+
+  async #capture(kind: "claim" | "settle", claims: readonly Claim[]): Promise<TransactionOutcome> {
     const { calls } = this.#deps.chain;
     const items = claims.map(({ job, amount }) => ({ job: job.job, receipt: job.receipt!, amount }));
     const [only, ...others] = items;
-    const call = others.length > 0 ? calls.settleBatch(items) : calls.settle(only!);
+    const [one, many] =
+      kind === "settle" ? [calls.settle, calls.settleBatch] : [calls.claim, calls.claimBatch];
+    const call = others.length > 0 ? many(items) : one(only!);
     const amount = claims.reduce((sum, claim) => sum + claim.amount, 0n);
     const outcome = await this.#send(call, {
-      kind: "settle",
+      kind,
       amount,
       items: claims.map(({ job: { jobId }, amount }) => ({ jobId, amount })),
     });
@@ -197,36 +223,6 @@ export class Settlement {
     }
   }
 
-  /** At finality, and only then, what the chain says of a job is what was claimed. */
-  async #closeFinal(): Promise<void> {
-    const { chain, settlements } = this.#deps;
-    const mined = settlements.pending().filter(({ state }) => state === "mined");
-    if (mined.length === 0 && !settlements.hasClosings()) return;
-    const final = (await findTaggedBlock(chain, "finalized")) ?? NEVER;
-    const settled = mined.filter(({ block }) => block !== null && block <= final.number);
-    for (const pending of settled) {
-      for (const { jobId } of pending.items) await this.#closeIfFinal(jobId, final, pending);
-      settlements.recordFinal(pending.tx.hash);
-    }
-    // Others close jobs too: the payee, and after the deadline anyone.
-    for (const jobId of settlements.closingsUpTo(final.number)) await this.#closeIfFinal(jobId, final, null);
-  }
-
-  async #closeIfFinal(jobId: Hex, final: Block, by: PendingTransaction | null): Promise<void> {
-    const { chain, settlements, events } = this.#deps;
-    const { status, deposit, claimed } = await chain.getJobState(jobId, final.number);
-    if (status !== "closed" || !settlements.closeJob(jobId, claimed)) return;
-    events.emit({
-      type: "settled",
-      jobId,
-      tx: by?.tx.hash ?? null,
-      gasUsed: by?.gasUsed ?? 0n,
-      jobs: by?.items.length ?? 1,
-      claimed,
-      returned: deposit - claimed,
-    });
-  }
-
   /** Tells a failure and goes on with other work. */
   async #attempt(work: () => Promise<unknown>): Promise<void> {
     try {
@@ -240,8 +236,11 @@ export class Settlement {
   #lookAgainLater(): void {
     if (this.#stopped || this.#draining) return;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.review(), Math.max(1, this.#deps.rule.topUpSeconds) * 1000);
-    this.#timer.unref();
+    const look = () => {
+      this.#timer = undefined;
+      void this.review();
+    };
+    this.#timer = setTimeout(look, Math.max(1, this.#deps.rule.topUpSeconds) * 1000).unref();
   }
 
   #enqueue<T>(work: () => Promise<T>): Promise<T> {

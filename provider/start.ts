@@ -90,6 +90,7 @@ export async function startProvider(deps: ProviderDependencies): Promise<Provide
   events.subscribe((event) => {
     if (event.type === "error") lastError = event.message;
     if (event.type === "jobOver") void settlement.review();
+    if (event.type === "streamEnded") settlement.reviewSoon();
   });
   try {
     await endCutOff(parts.ledger);

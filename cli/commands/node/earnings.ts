@@ -50,7 +50,7 @@ export const earningsCommand: CommandSpec<object, Result> = {
     const sums = formatTable([
       [style.dim("charged"), `${result.chargedUsdc} USDC`, "for all requests that ended"],
       [style.dim("unsettled"), `${result.unsettledUsdc} USDC`, "receipts cover it; the worker settles it"],
-      [style.dim("settled"), `${result.settledUsdc} USDC`, "of jobs that the chain closed for good"],
+      [style.dim("settled"), `${result.settledUsdc} USDC`, "claimed on the chain, for good"],
       [style.dim("earned"), `${result.earnedOnChainUsdc} USDC`, "in the Escrow: infernet node payout"],
       [style.dim("paid out"), `${result.paidOutUsdc} USDC`, "by the worker"],
       [style.dim("jobs"), `${jobs.open} open, ${jobs.settling} settling, ${jobs.closed} closed`, ""],
