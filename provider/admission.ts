@@ -1,7 +1,7 @@
 // Owns who may run: the node's capacity, and each job's receipt shared among its requests in order of arrival.
 import type { Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
-import { roundCharge } from "../protocol/price.ts";
+import { least, roundCharge } from "../protocol/price.ts";
 import type { JobLedger } from "./job-ledger.ts";
 import type { LedgerJob } from "./ledger-rows.ts";
 import { millionthsOf } from "./metering.ts";
@@ -33,10 +33,10 @@ export type Admission = {
 
 type Place = { covered: bigint; asked: bigint; waiters: Set<() => void> };
 /**
- * `settled` is what the job's opening and its ended requests cost. `asking` stands in the order of the asks, so that a
- * `need` once told stays true: it counts all that was asked before it.
+ * `settled` is what the job's opening and its ended requests cost. `asks` stand in order, so that a `need` once told
+ * stays true: it counts all that was asked before it, and what its place asks later comes after others' asks.
  */
-type Account = { settled: bigint; places: Set<Place>; asking: Set<Place> };
+type Account = { settled: bigint; places: Set<Place>; asks: { place: Place; cover: bigint }[] };
 
 export function createAdmission(ledger: JobLedger, capacity: number): Admission {
   const accounts = new Map<Hex, Account>();
@@ -50,14 +50,14 @@ export function createAdmission(ledger: JobLedger, capacity: number): Admission 
     const account = accounts.get(jobId);
     if (!account) return;
     const signed = millionthsOf(receiptOf(jobId));
-    for (const place of account.asking) {
+    let free = signed - committed(account);
+    while (free > 0n && account.asks.length > 0) {
       // What is signed for is handed out though it is less than asked: a careful requester signs in small steps.
-      const free = signed - committed(account);
-      if (free <= 0n) return;
-      const missing = place.asked - place.covered;
-      const enough = free >= missing;
-      place.covered += enough ? missing : free;
-      if (enough) account.asking.delete(place);
+      const { place, cover } = account.asks[0]!;
+      const given = least(free, cover - place.covered);
+      place.covered += given;
+      free -= given;
+      if (place.covered === cover) account.asks.shift();
       for (const wake of place.waiters) wake();
     }
   };
@@ -68,15 +68,14 @@ export function createAdmission(ledger: JobLedger, capacity: number): Admission 
     ask(cover) {
       if (cover <= place.covered || cover <= place.asked) return undefined;
       place.asked = cover;
-      account.asking.delete(place);
-      account.asking.add(place);
+      account.asks.push({ place, cover });
       grant(job.jobId);
       return place.covered >= cover ? undefined : roundCharge(committed(account) + asked(account));
     },
     waitFor: (cover, timeoutMs, signal) => waitFor(place, cover, timeoutMs, signal),
     leave() {
       if (!account.places.delete(place)) return;
-      account.asking.delete(place);
+      account.asks = account.asks.filter((ask) => ask.place !== place);
       running -= 1;
       // Only the ledger knows what the request came to; an account is read from it again when it is next needed.
       if (account.places.size === 0) accounts.delete(job.jobId);
@@ -95,7 +94,7 @@ export function createAdmission(ledger: JobLedger, capacity: number): Admission 
       const account: Account = accounts.get(job.jobId) ?? {
         settled: settledOf(job),
         places: new Set(),
-        asking: new Set(),
+        asks: [],
       };
       const need = roundCharge(committed(account) + asked(account) + cover);
       const amount = receiptOf(job.jobId);
@@ -122,8 +121,8 @@ function committed({ settled, places }: Account): bigint {
 }
 
 /** Millionths that its requests wait for. */
-function asked({ asking }: Account): bigint {
-  return [...asking].reduce((sum, place) => sum + place.asked - place.covered, 0n);
+function asked({ places }: Account): bigint {
+  return [...places].reduce((sum, place) => sum + place.asked - place.covered, 0n);
 }
 
 function waitFor(place: Place, cover: bigint, timeoutMs: number, signal: AbortSignal): Promise<boolean> {

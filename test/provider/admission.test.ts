@@ -82,6 +82,21 @@ describe("admission", () => {
     expect(await wait(first, 14)).to.equal(true);
   });
 
+  it("keeps a told need true when its seat asks for more before it is signed", async () => {
+    const { admit, sign } = scene();
+    sign(20);
+    const [first, second] = [admit(10), admit(10)];
+    expect(first.ask(millionths(15))).to.equal(25n);
+    expect(second.ask(millionths(20))).to.equal(35n);
+    expect(first.ask(millionths(30))).to.equal(50n);
+    sign(25);
+    expect(first.covered()).to.equal(millionths(15));
+    sign(34);
+    expect([first.covered(), second.covered()]).to.deep.equal([millionths(15), millionths(19)]);
+    sign(50);
+    expect([first.covered(), second.covered()]).to.deep.equal([millionths(30), millionths(20)]);
+  });
+
   it("tells a need once, and none when the receipt covers the ask already", () => {
     const { admit, sign } = scene();
     sign(20);
@@ -124,7 +139,7 @@ describe("admission", () => {
     expect(await wait(second, 20)).to.equal(true);
   });
 
-  it("never covers more in all than the receipt, whatever is asked, signed and left", () => {
+  it("never covers more in all than the receipt, and all that a signed need was told for, whatever happens", () => {
     const step = fc.record({
       kind: fc.constantFrom("admit", "ask", "sign", "leave"),
       amount: fc.integer({ min: 0, max: 60 }),
@@ -134,15 +149,24 @@ describe("admission", () => {
       fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
         const { admit, sign } = scene(4);
         const seats: Seat[] = [];
+        const told: { seat: Seat; cover: bigint; need: bigint }[] = [];
         let signed = 0;
         for (const { kind, amount, seat } of steps) {
           if (kind === "sign") sign(amount);
           if (kind === "sign") signed = Math.max(signed, amount);
           if (kind === "admit") tryTo(() => seats.push(admit(amount)));
-          if (kind === "ask") seats[seat]?.ask(millionths(amount));
+          const asking = kind === "ask" ? seats[seat] : undefined;
+          const cover = millionths(amount);
+          const need = asking?.ask(cover);
+          if (asking && need !== undefined) told.push({ seat: asking, cover, need });
+          expect(need === undefined || need > BigInt(signed)).to.equal(true);
           if (kind === "leave") for (const left of seats.splice(seat, 1)) left.leave();
           const covered = seats.reduce((sum, one) => sum + one.covered(), 0n);
           expect(covered <= millionths(signed)).to.equal(true);
+          for (const one of told) {
+            if (!seats.includes(one.seat) || BigInt(signed) < one.need) continue;
+            expect(one.seat.covered() >= one.cover).to.equal(true);
+          }
         }
       }),
       50,
