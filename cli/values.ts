@@ -27,6 +27,15 @@ export function parseDuration(text: string): number {
   return seconds;
 }
 
+/** Where to listen, of `HOST:PORT`; an IPv6 address stands in brackets. */
+export function parseListen(text: string): { host: string; port: number } {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:[\]]+)):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (!match || port > 65_535)
+    throw new InvalidArgumentError("Write it as HOST:PORT, like 127.0.0.1:9464 or [::1]:9464.");
+  return { host: (match[1] ?? match[2])!, port };
+}
+
 /** An address in lower case. One of mixed case must have the checksum of EIP-55: a typing error would lose money. */
 export function parseAddress(text: string): Address {
   if (!/^0x[0-9a-fA-F]{40}$/.test(text))

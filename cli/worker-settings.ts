@@ -20,6 +20,7 @@ export type WorkerFlags = {
   openingFee?: bigint;
   relayFee?: bigint;
   nativeUsdc?: bigint;
+  metricsListen?: { host: string; port: number };
 };
 
 type Defaults = Omit<ProviderConfig, "listen" | "endpoint">;
@@ -31,7 +32,7 @@ export function providerConfigOf(
   defaults: Defaults,
 ): ProviderConfig {
   const endpoint = endpointOf(flags, listing);
-  const { capacity, maxTokens, minDeposit, openingFee, relayFee } = flags;
+  const { capacity, maxTokens, minDeposit, openingFee, relayFee, metricsListen } = flags;
   return {
     ...defaults,
     endpoint,
@@ -42,6 +43,7 @@ export function providerConfigOf(
     ...(minDeposit === undefined ? {} : { minDeposit }),
     ...(openingFee === undefined ? {} : { openingFee }),
     ...(relayFee === undefined ? {} : { relayFee }),
+    ...(metricsListen === undefined ? {} : { metricsListen }),
     settle: settlementOf(flags, defaults.settle),
   };
 }

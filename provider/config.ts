@@ -51,6 +51,8 @@ export type Rate = { burst: number; perHour: number };
 
 export type ProviderConfig = {
   listen: { host: string; port: number };
+  /** Where metrics are told over plain HTTP to whoever asks, besides this machine on `listen`; null for nowhere. */
+  metricsListen: { host: string; port: number } | null;
   /** The URL that the Registry lists and offers repeat. */
   endpoint: string;
   /** USDC base units per 1,000,000 tokens, by model name; `default` for models without their own. */
@@ -78,6 +80,7 @@ export type ProviderConfig = {
 
 /** Everything but the address to listen on and the endpoint: the defaults for a chain whose gas costs real money. */
 export const PROVIDER_DEFAULTS: Omit<ProviderConfig, "listen" | "endpoint"> = {
+  metricsListen: null,
   prices: { default: { inputPrice: 50_000n, outputPrice: 200_000n }, byModel: {} },
   chunkTokens: 64,
   receiptTimeoutSeconds: 30,

@@ -5,8 +5,11 @@ import type { Store } from "../runtime/store.ts";
 import { type Row, readingBigInts } from "./ledger-rows.ts";
 import { SettlementLedger, type Totals } from "./settlement-ledger.ts";
 
-/** Requests that ended. `cost` is exact, in millionths of a base unit: each job's sum of them is rounded up once. */
-export type Served = { requests: number; promptTokens: number; completionTokens: number; cost: bigint };
+/** Requests that ended, and the tokens that they were charged for. */
+export type ServedTokens = { requests: number; promptTokens: number; completionTokens: number };
+
+/** `cost` is exact, in millionths of a base unit: each job's sum of them is rounded up once. */
+export type Served = ServedTokens & { cost: bigint };
 
 /** One UTC day: what was served, claimed at finality and paid out by transactions of that day, in base units. */
 export type EarnedDay = Served & { day: string; settled: bigint; paidOut: bigint };
@@ -51,6 +54,16 @@ export function readEarnings(store: Store): Earnings {
   };
 }
 
+/** What requests that ended from this second on were charged for. */
+export function servedSince(store: Store, seconds: number): ServedTokens {
+  const row = store.db.prepare(SERVED_SINCE).get(seconds) as Record<string, number>;
+  return {
+    requests: row.requests!,
+    promptTokens: row.prompt_tokens!,
+    completionTokens: row.completion_tokens!,
+  };
+}
+
 function servedOfRow(row: Row): Served {
   const [promptTokens, completionTokens] = [Number(row.prompt_tokens), Number(row.completion_tokens)];
   const prices = { inputPrice: row.input_price as bigint, outputPrice: row.output_price as bigint };
@@ -73,6 +86,11 @@ const SERVED = `
   SELECT date(ended_at, 'unixepoch') AS day, model, input_price, output_price, COUNT(*) AS requests,
     SUM(prompt_tokens) AS prompt_tokens, SUM(completion_tokens) AS completion_tokens
   FROM requests WHERE status = 'ended' GROUP BY 1, 2, 3, 4`;
+
+const SERVED_SINCE = `
+  SELECT COUNT(*) AS requests, COALESCE(SUM(prompt_tokens), 0) AS prompt_tokens,
+    COALESCE(SUM(completion_tokens), 0) AS completion_tokens
+  FROM requests WHERE status = 'ended' AND ended_at >= ? AND prompt_tokens + completion_tokens > 0`;
 
 const SETTLED = `
   SELECT date(signed_at, 'unixepoch') AS day, SUM(gained) AS amount

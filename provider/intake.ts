@@ -40,6 +40,8 @@ export type Intake = {
   ensureFunded(jobId: Hex, terms: JobTerms, offer: Offer): Promise<LedgerJob>;
   /** The job, if its opening stands on the chain now; reads up to its head when it is unknown. */
   findOpened(jobId: Hex): Promise<LedgerJob | undefined>;
+  /** The newest block that was read. */
+  head(): Block | undefined;
   /** Reads the chain up to its head of now. */
   poke(): Promise<void>;
   stop(): Promise<void>;
@@ -99,6 +101,7 @@ export function startIntake(deps: IntakeDependencies): Intake {
       return ledger.findJob(jobId)!;
     },
     findOpened,
+    head: () => head,
     poke: () => follower.poke(),
     async stop() {
       abort.abort();

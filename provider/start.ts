@@ -1,19 +1,22 @@
 // Owns how a provider is put together: what starts after what, what it shows of itself, and how it ends without loss.
-import type { Chain } from "../chain/chain.ts";
+import type { Block, Chain } from "../chain/chain.ts";
 import { createSender } from "../chain/sender.ts";
 import type { Address } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
+import type { Offer } from "../protocol/offer.ts";
 import type { Certificate } from "../runtime/certificate.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { createHttpServer, type HttpServer } from "../runtime/http-server.ts";
 import type { Log } from "../runtime/logger.ts";
 import type { Signer } from "../runtime/signers/secp256k1.ts";
 import type { Store } from "../runtime/store.ts";
+import type { Activity } from "./activity.ts";
 import { type Api, serveApi } from "./api.ts";
 import type { ProviderConfig } from "./config.ts";
 import { createEventHub, type EventHub, type ProviderListener } from "./events.ts";
 import { type Intake, startIntake } from "./intake.ts";
 import { JobLedger } from "./job-ledger.ts";
+import { type Observation, observe } from "./observation.ts";
 import { createOffers, type Offers } from "./offers.ts";
 import { OpeningLedger } from "./opening-ledger.ts";
 import { Relay } from "./relay.ts";
@@ -53,11 +56,17 @@ export type ProviderSnapshot = Totals & {
   activeStreams: number;
   earnedOnChain: bigint;
   lastError: string | null;
+  offer: Offer;
+  /** The newest block that was read. */
+  head: Block | null;
+  activity: Activity;
 };
 
 export type Provider = {
   /** Where it listens, as seen from this machine. */
   url: string;
+  /** Where metrics are told besides its own server; null when nowhere. */
+  metricsUrl: string | null;
   /** Takes no new request, lets running ones end for a while, then charges what was released, settles and ends. */
   stop(): Promise<void>;
   snapshot(): ProviderSnapshot;
@@ -92,10 +101,16 @@ export async function startProvider(deps: ProviderDependencies): Promise<Provide
     if (event.type === "jobOver") void settlement.review();
     if (event.type === "streamEnded") settlement.reviewSoon();
   });
+  const snapshot = (): ProviderSnapshot => {
+    return { ...snapshotOf(parts), lastError, activity: observation.activity() };
+  };
+  const slots = () => (parts.stopping.signal.aborted ? 0 : config.capacity);
+  const observation: Observation = await observe(deps, { server, events, snapshot, slots });
   try {
     await endCutOff(parts.ledger);
     await intake.poke();
     const { port } = await server.listen();
+    const metricsUrl = await observation.listen();
     offers.keepFresh();
     void parts.relay.resume();
     void settlement.review();
@@ -105,15 +120,16 @@ export async function startProvider(deps: ProviderDependencies): Promise<Provide
     let stopped: Promise<void> | undefined;
     return {
       url,
+      metricsUrl,
       stop: () => {
-        stopped ??= stop(deps, parts);
+        stopped ??= stop(deps, parts).finally(observation.stop);
         return stopped;
       },
-      snapshot: () => ({ ...snapshotOf(parts), lastError }),
+      snapshot,
       subscribe: events.subscribe,
     };
   } catch (error) {
-    await end(parts);
+    await Promise.all([end(parts), observation.stop()]);
     throw error;
   }
 }
@@ -191,7 +207,7 @@ async function endCutOff(ledger: JobLedger): Promise<void> {
   }
 }
 
-function snapshotOf(parts: Parts): Omit<ProviderSnapshot, "lastError"> {
+function snapshotOf(parts: Parts): Omit<ProviderSnapshot, "lastError" | "activity"> {
   const { offer } = parts.offers.current();
   return {
     ...parts.settlements.totals(),
@@ -202,6 +218,8 @@ function snapshotOf(parts: Parts): Omit<ProviderSnapshot, "lastError"> {
     live: !parts.stopping.signal.aborted,
     activeStreams: parts.api.running(),
     earnedOnChain: parts.settlement.earnedOnChain,
+    offer,
+    head: parts.intake.head() ?? null,
   };
 }
 

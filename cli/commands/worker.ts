@@ -9,7 +9,7 @@ import { describeFields } from "../event-form.ts";
 import { type Identity, unlockOrCreate } from "../identity.ts";
 import { needListing } from "../own-node.ts";
 import { openUpstreamOf, UPSTREAM_OPTIONS, type UpstreamFlags } from "../upstream-flags.ts";
-import { collectPricedModel, integerBetween, parseAmount } from "../values.ts";
+import { collectPricedModel, integerBetween, parseAmount, parseListen } from "../values.ts";
 import { renderProviderEvent } from "../worker-events.ts";
 import { providerConfigOf, type WorkerFlags } from "../worker-settings.ts";
 
@@ -57,6 +57,10 @@ export const workerCommand: CommandSpec<Options, undefined> = {
     new Option("--native-usdc <usdc>", "what the chain's own coin is worth, to weigh gas").argParser(
       parseAmount,
     ),
+    new Option(
+      "--metrics-listen <host:port>",
+      "tell metrics to whoever reaches this address, over plain HTTP (default: /metrics, to this machine alone)",
+    ).argParser(parseListen),
   ],
   examples: ["worker", "worker --upstream ollama --price llama3.2:1b=0.04:0.15 --settle worth"],
   async run(context, options) {
@@ -133,7 +137,8 @@ async function loadCertificate(folder: string, endpoint: string) {
 /** Tells that the node is live, and from then on what happens: JSON lines on stdout with --json, else for people. */
 function announce({ output, terminal }: Context, provider: Provider): void {
   const { node, endpoint, models } = provider.snapshot();
-  if (output.json) output.line({ event: "live", node, endpoint, url: provider.url, models });
+  const { url, metricsUrl } = provider;
+  if (output.json) output.line({ event: "live", node, endpoint, url, metricsUrl, models });
   else {
     output.result(
       {},

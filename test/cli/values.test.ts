@@ -11,6 +11,7 @@ import {
   parseAmountOrAll,
   parseDuration,
   parseJobId,
+  parseListen,
   parsePrice,
 } from "../../cli/values.ts";
 import { toAddress } from "../../protocol/bytes.ts";
@@ -34,6 +35,14 @@ describe("values on the command line", () => {
     for (const text of ["90", "0s", "1w", "-5m", "1.5h"]) {
       expect(() => parseDuration(text), text).to.throw(InvalidArgumentError);
     }
+  });
+
+  it("read where to listen, IPv6 in brackets, and refuse what lacks a host or a port", () => {
+    expect(parseListen("127.0.0.1:9464")).to.deep.equal({ host: "127.0.0.1", port: 9464 });
+    expect(parseListen("[::1]:0")).to.deep.equal({ host: "::1", port: 0 });
+    expect(parseListen("worker.local:80")).to.deep.equal({ host: "worker.local", port: 80 });
+    for (const text of ["", "9464", ":9464", "127.0.0.1", "::1:9464", "a:65536", "http://a:1"])
+      expect(() => parseListen(text), text).to.throw(InvalidArgumentError);
   });
 
   it("read an address of one case, or of mixed case when its checksum is right", () => {

@@ -73,6 +73,12 @@ describe("a worker's settings", () => {
     });
   });
 
+  it("tell metrics elsewhere only when asked to", () => {
+    expect(configOf({}).metricsListen).to.equal(null);
+    const metricsListen = { host: "10.0.0.1", port: 9464 };
+    expect(configOf({ metricsListen }).metricsListen).to.deep.equal(metricsListen);
+  });
+
   it("take limits from flags", () => {
     const config = configOf({ capacity: 9, maxTokens: 7, minDeposit: 5n, nativeUsdc: 3n });
     expect(config).to.include({ capacity: 9, maxCompletionTokens: 7, minDeposit: 5n });

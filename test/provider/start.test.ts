@@ -121,7 +121,11 @@ describe("provider", function () {
     expect(await eventOf("settled")).to.include({ jobId: opened.jobId, claimed: 30n, returned: 99_970n });
     expect(await eventOf("paidOut")).to.include({ amount: 30n });
     expect((await market.chain.getUsdc(market.payee)) - paidBefore).to.equal(30n);
-    expect(provider.snapshot()).to.deep.equal({
+    const { activity, offer, head, ...books } = provider.snapshot();
+    expect(activity.today).to.deep.equal({ requests: 1, promptTokens: 10, completionTokens: 2 });
+    expect(offer.models[0]).to.include({ name: "tiny", outputPrice: 5_000_000n });
+    expect(head?.number).to.be.at.least(opened.outcome.block);
+    expect(books).to.deep.equal({
       node: market.node.address,
       payee: market.payee,
       endpoint: CONFIG.endpoint,
