@@ -120,7 +120,8 @@ function countChainWork(registry: Registry, events: MetricsDependencies["events"
   events.subscribe((event) => {
     if (event.type === "receiptAccepted") receipts.inc();
     if (event.type === "error") errors.inc({ code: isErrorCode(event.code) ? event.code : "bug" });
-    // A batch's gas is told once for each job that it closed.
+    // A batch's gas is told with each job of it.
+    if (event.type === "claimed") gas.inc({ action: "claim" }, Number(event.gasUsed) / event.jobs);
     if (event.type === "settled" && event.tx)
       gas.inc({ action: "settle" }, Number(event.gasUsed) / event.jobs);
     if (event.type === "paidOut") gas.inc({ action: "payOut" }, Number(event.gasUsed));
