@@ -4,6 +4,7 @@ import { Pool } from "undici";
 import type { Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import { expectKey, judgingConnector, type KeyJudge } from "./pinned-connector.ts";
+import type { Reach } from "./reach.ts";
 
 export type HttpRequest = {
   method: string;
@@ -39,6 +40,8 @@ type ClientOptions = {
   /** To wait for an answer's headers, and between two parts of its body; nodes send heartbeats every 15 s. */
   answerTimeoutMs?: number;
   allowPlainHttp?: boolean;
+  /** Which addresses it may connect to; any unless told otherwise. */
+  reach?: Reach;
 };
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -74,7 +77,7 @@ export function createHttpClient(options: ClientOptions): HttpClient {
 export async function fetchUnpinned(
   endpoint: string,
   path: string,
-  options: { timeoutMs?: number; signal?: AbortSignal } = {},
+  options: { timeoutMs?: number; signal?: AbortSignal; reach?: Reach } = {},
 ): Promise<{ text: string; tlsKeyHash: Hex | null }> {
   const url = parseEndpoint(endpoint);
   const timeoutMs = options.timeoutMs ?? CONNECT_TIMEOUT_MS;
@@ -87,7 +90,7 @@ export async function fetchUnpinned(
     (shown) => {
       tlsKeyHash = shown ?? null;
     },
-    { timeoutMs },
+    { timeoutMs, reach: options.reach ?? "any" },
   );
   try {
     const answer = await client.request({ method: "GET", path, signal });
@@ -106,11 +109,11 @@ export async function fetchUnpinned(
 function openClient(
   url: URL,
   judge: KeyJudge,
-  limits: Pick<ClientOptions, "timeoutMs" | "answerTimeoutMs">,
+  limits: Pick<ClientOptions, "timeoutMs" | "answerTimeoutMs" | "reach">,
 ): HttpClient {
   const answerTimeoutMs = limits.answerTimeoutMs ?? ANSWER_TIMEOUT_MS;
   const pool = new Pool(url.origin, {
-    connect: judgingConnector(judge, limits.timeoutMs ?? CONNECT_TIMEOUT_MS),
+    connect: judgingConnector(judge, limits.timeoutMs ?? CONNECT_TIMEOUT_MS, limits.reach ?? "any"),
     headersTimeout: answerTimeoutMs,
     bodyTimeout: answerTimeoutMs,
     allowH2: false,

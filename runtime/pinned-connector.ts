@@ -5,6 +5,7 @@ import type { buildConnector } from "undici";
 import type { Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import { hashPublicKey } from "./certificate.ts";
+import { checkReach, lookupPublic, type Reach } from "./reach.ts";
 
 /** Judges the key hash that a server shows (undefined: it shows none); what it throws closes the connection. */
 export type KeyJudge = (shown: Hex | undefined) => void;
@@ -23,13 +24,20 @@ export function expectKey(pinned: Hex): KeyJudge {
  * An undici connector that hands out a TLS socket only after `judge` accepted its key. Each connection makes a whole
  * handshake: a resumed session would prove only that the server holds the ticket's key.
  */
-export function judgingConnector(judge: KeyJudge, timeoutMs: number): buildConnector.connector {
+export function judgingConnector(judge: KeyJudge, timeoutMs: number, reach: Reach): buildConnector.connector {
   return ({ hostname, port, protocol }, callback) => {
     const host = hostname.replace(/^\[(.*)\]$/, "$1");
+    try {
+      checkReach(host, reach);
+    } catch (error) {
+      callback(error as Error, null);
+      return;
+    }
     const secure = protocol === "https:";
+    const target = { host, ...(reach === "public" ? { lookup: lookupPublic } : {}) };
     const socket = secure
       ? connectTls({
-          host,
+          ...target,
           port: Number(port || 443),
           ...(isIP(host) ? {} : { servername: host }),
           // No authority vouches for a node's certificate: the judge does, below.
@@ -37,7 +45,7 @@ export function judgingConnector(judge: KeyJudge, timeoutMs: number): buildConne
           minVersion: "TLSv1.2",
           ALPNProtocols: ["http/1.1"],
         })
-      : connectPlain({ host, port: Number(port || 80) });
+      : connectPlain({ ...target, port: Number(port || 80) });
     const timer = setTimeout(() => {
       socket.destroy(new Error(`no connection within ${timeoutMs} ms`));
     }, timeoutMs);
