@@ -23,6 +23,7 @@ export function addGlobalFlags(program: Command): void {
     .addOption(new Option("--escrow <address>", "Escrow contract").argParser(parseAddress))
     .addOption(new Option("--usdc <address>", "USDC token").argParser(parseAddress))
     .option("--deployment <folder>", "folder with an ignition deployment's deployed_addresses.json")
+    .option("--allow-private", "nodes in private networks, too: on a real chain they are left out")
     .addOption(new Option("--log-level <level>", "least level of log lines on stderr").choices(LOG_LEVELS));
 }
 
@@ -32,7 +33,8 @@ export function speechFlagsOf(options: Record<string, unknown>): SpeechFlags {
 
 /** The settings that the given global flags override. */
 export function configFlagsOf(options: Record<string, unknown>): Partial<Config> {
-  const { rpcUrl, chainId, home, registry, escrow, usdc, deployment, logLevel } = options;
-  const flags = { rpcUrl, chainId, home, registry, escrow, usdc, deploymentFolder: deployment, logLevel };
+  const { rpcUrl, chainId, home, registry, escrow, usdc, deployment, allowPrivate, logLevel } = options;
+  const contracts = { registry, escrow, usdc, deploymentFolder: deployment };
+  const flags = { rpcUrl, chainId, home, ...contracts, allowPrivate, logLevel };
   return Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined));
 }

@@ -61,12 +61,16 @@ async function start(
     import("../runtime/home.ts"),
     import("../runtime/clock.ts"),
   ]);
-  const [chain, log, { home }] = await Promise.all([context.chain(), context.log("warn"), context.config()]);
+  const [chain, log, { home, allowPrivate }] = await Promise.all([
+    context.chain(),
+    context.log("warn"),
+    context.config(),
+  ]);
   const budget = readBudget(home, context.terminal.env);
   const store = openStore(homePaths(home).requesterStore, REQUESTER_MIGRATIONS);
   context.atEnd(() => store.close());
   const requester = await startRequester({
-    ...{ chain, store, log, wallet, account, seed, clock: systemClock, budget },
+    ...{ chain, store, log, wallet, account, seed, clock: systemClock, budget, allowPrivate },
   });
   context.atEnd(() => requester.stop());
   return requester;

@@ -91,10 +91,15 @@ function show({ flags, terminal }: Place, { key, name, section, schema }: Settin
   const kind = source ? kindOf(source) : "unset";
   return {
     key,
-    value: typeof value === "bigint" ? formatUsdc(value) : ((value ?? null) as ShownSetting["value"]),
+    value: shownValue(value),
     source: kind,
     origin: kind === "flag" || kind === "environment" ? (source?.nameOf?.(name) ?? null) : null,
   };
+}
+
+function shownValue(value: unknown): ShownSetting["value"] {
+  if (typeof value === "bigint") return formatUsdc(value);
+  return typeof value === "boolean" ? String(value) : ((value ?? null) as ShownSetting["value"]);
 }
 
 function kindOf({ name }: Source): ShownSetting["source"] {

@@ -7,6 +7,7 @@ import type { OpeningConsent } from "../protocol/relay.ts";
 import { parseJsonWith } from "../protocol/schema.ts";
 import type { ModelPath } from "../protocol/wire.ts";
 import { MEASURES_MIGRATION } from "./routing/measures.ts";
+import { VERDICTS_MIGRATION } from "./routing/verdicts.ts";
 
 /**
  * `planned`: its terms are written. `opening`: its transaction is signed. `open`: the Escrow holds the deposit.
@@ -131,6 +132,7 @@ export const REQUESTER_MIGRATIONS: readonly string[] = [
   CREATE INDEX moves_under_way ON moves (owner) WHERE done = 0;
   `,
   MEASURES_MIGRATION,
+  VERDICTS_MIGRATION,
 ];
 
 type Row = Record<string, SQLOutputValue>;

@@ -24,6 +24,7 @@ export type MoveDeps = {
   wallet: Signer;
   account: Address;
   clock: Clock;
+  allowPrivate?: boolean;
 };
 
 /** `amount` in base units, or all that is free; `node` is the only one that shall send it. */

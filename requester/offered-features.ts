@@ -3,7 +3,7 @@ import type { Chain, NodeListing } from "../chain/chain.ts";
 import type { Address } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { checkOfferOf, fetchOffer } from "./choose.ts";
+import { readSeller } from "./offer-check.ts";
 
 /** Features by model name. */
 export type OfferedFeatures = ReadonlyMap<string, readonly string[]>;
@@ -32,8 +32,8 @@ export async function fetchFeatures(
 
 async function ask(chain: Chain, listing: NodeListing, now: number): Promise<OfferedFeatures | undefined> {
   try {
-    const { offer } = checkOfferOf(await fetchOffer(listing.endpoint), { chain, listing, now });
-    return new Map(offer.models.map(({ name, features }) => [name, features]));
+    const { signedOffer } = await readSeller({ chain }, listing, now);
+    return new Map(signedOffer.offer.models.map(({ name, features }) => [name, features]));
   } catch (error) {
     if (error instanceof InfernetError) return undefined;
     throw error;

@@ -8,15 +8,17 @@ import { parseJsonWith } from "../protocol/schema.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { createHttpClient } from "../runtime/http-client.ts";
 import { readBlockTime } from "./block-time.ts";
-import { checkOfferOf, fetchOffer } from "./choose.ts";
 import { ampleWei } from "./gas.ts";
 import { postJson, RELAY_TIMEOUT_MS } from "./node-client.ts";
+import { type OfferDeps, readSeller } from "./offer-check.ts";
 
 /** A node that may relay, by its own signed offer. */
 export type RelayNode = { node: Address; endpoint: string; offer: Offer };
 
 /** What became of a move: the node that did it, and its transaction where that is known. */
 export type Relayed = { node: Address | null; tx: Hex | null };
+
+type RelayDeps = OfferDeps & { chain: Chain; clock: Clock };
 
 const MOST_NODES_ASKED = 24;
 
@@ -26,13 +28,14 @@ const MOST_NODES_ASKED = 24;
  * `insufficient-funds` when there is none.
  */
 export async function relayMove(
-  { chain, wallet, clock }: { chain: Chain; wallet: { address: Address }; clock: Clock },
+  deps: RelayDeps & { wallet: { address: Address } },
   wish: { node?: Address | undefined; first?: Address },
   moveFor: (node: RelayNode) => Promise<RelayedMove>,
   isDone: () => Promise<boolean>,
 ): Promise<Relayed> {
+  const { chain, wallet } = deps;
   const refusals: string[] = [];
-  for (const relay of await findRelays({ chain, clock }, wish, refusals)) {
+  for (const relay of await findRelays(deps, wish, refusals)) {
     const move = await moveFor(relay);
     try {
       return { node: relay.node, tx: await post(relay, move) };
@@ -60,10 +63,11 @@ export async function relayMove(
 
 /** Nodes that the Registry lists as active, the wished one alone or first, then by what they ask. */
 async function findRelays(
-  { chain, clock }: { chain: Chain; clock: Clock },
+  deps: RelayDeps,
   { node, first }: { node?: Address | undefined; first?: Address },
   refusals: string[],
 ): Promise<RelayNode[]> {
+  const { chain, clock } = deps;
   const listings = (await chain.listNodes()).filter(
     (listing) => listing.active && (node === undefined || listing.node === node),
   );
@@ -71,7 +75,7 @@ async function findRelays(
   const asked = listings
     .sort((a, b) => Number(b.node === first) - Number(a.node === first))
     .slice(0, MOST_NODES_ASKED);
-  const found = await Promise.all(asked.map((listing) => readRelay(chain, listing, now, refusals)));
+  const found = await Promise.all(asked.map((listing) => readRelay(deps, listing, now, refusals)));
   return found
     .filter((relay) => relay !== undefined)
     .sort(
@@ -81,15 +85,15 @@ async function findRelays(
 }
 
 async function readRelay(
-  chain: Chain,
+  deps: RelayDeps,
   listing: NodeListing,
   now: number,
   refusals: string[],
 ): Promise<RelayNode | undefined> {
   const { node, endpoint } = listing;
   try {
-    const { offer } = checkOfferOf(await fetchOffer(endpoint), { chain, listing, now });
-    return { node, endpoint, offer };
+    const { signedOffer } = await readSeller(deps, listing, now);
+    return { node, endpoint, offer: signedOffer.offer };
   } catch (error) {
     if (!(error instanceof InfernetError)) throw error;
     refusals.push(`${node}: ${error.message}`);

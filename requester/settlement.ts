@@ -22,6 +22,7 @@ export type SettlementDeps = {
   wallet: { address: Address };
   seed: Hex;
   clock: Clock;
+  allowPrivate?: boolean;
 };
 
 export type Settlement = {

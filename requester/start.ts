@@ -15,6 +15,7 @@ import { depositMoney, type Moved, type MoveWish, withdrawMoney } from "./moves.
 import { createJobOpener } from "./opening.ts";
 import { recoverJobs } from "./recovery.ts";
 import { type JobResult, readResult } from "./result.ts";
+import { openVerdicts } from "./routing/verdicts.ts";
 import { createSettlement, type Refund, type RefundWish } from "./settlement.ts";
 import type { Bill, SubmitEvent, SubmitInput } from "./submission.ts";
 import { submitRequest } from "./submit.ts";
@@ -36,6 +37,8 @@ export type RequesterDeps = {
   budget: BudgetLimits;
   /** How long to try to reach a node that went away during an answer, in milliseconds. */
   patienceMs?: number;
+  /** Whether nodes' endpoints may lead into private networks on a real chain, too. */
+  allowPrivate?: boolean;
 };
 
 const PATIENCE_MS = 20_000;
@@ -81,7 +84,7 @@ export type Requester = {
 /** Starts a requester; it does nothing by itself until it is asked to. */
 export async function startRequester(deps: RequesterDeps): Promise<Requester> {
   const { chain, store, log, wallet, seed, clock, budget: limits, patienceMs = PATIENCE_MS } = deps;
-  const { account = wallet.address } = deps;
+  const { account = wallet.address, allowPrivate = false } = deps;
   const ledger = openLedger(store);
   const sender = createSender(chain, wallet);
   const desk = createReceiptDesk({ ledger, domain: chain.domain, seed, limits, clock });
@@ -89,8 +92,9 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
     ...{ chain, ledger, desk, sender, wallet, account, seed, clock, patienceMs },
   });
   const work = createWorkList(ledger);
-  const settlement = createSettlement({ chain, ledger, sender, wallet, seed, clock });
-  const moveDeps = { chain, ledger, sender, wallet, account, clock };
+  const verdicts = openVerdicts(store);
+  const settlement = createSettlement({ chain, ledger, sender, wallet, seed, clock, allowPrivate });
+  const moveDeps = { chain, ledger, sender, wallet, account, clock, allowPrivate };
   const running = new Set<Promise<unknown>>();
   const listeners = new Set<(event: SubmitEvent) => void>();
   const stopped = new AbortController();
@@ -122,6 +126,8 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
         clock,
         work,
         patienceMs,
+        allowPrivate,
+        verdictOn: verdicts.on,
         tendLeft,
       },
       {

@@ -5,7 +5,7 @@ import { least } from "../protocol/price.ts";
 import type { Signer } from "../runtime/signers/secp256k1.ts";
 import { readBlockTime } from "./block-time.ts";
 import type { BudgetLimits } from "./budget.ts";
-import { chooseNode } from "./choose.ts";
+import { type ChooseDeps, chooseNode } from "./choose.ts";
 import { paysOwnGas } from "./gas.ts";
 import type { LedgerJob } from "./ledger-rows.ts";
 import { type ModelRequest, readModelRequest } from "./model-request.ts";
@@ -15,14 +15,15 @@ import { canStillBeRelayed } from "./relayed-opening.ts";
 import type { Bill, SubmitEvent, SubmitInput } from "./submission.ts";
 import type { WorkList } from "./work-list.ts";
 
-export type SubmitDeps = PaidRequestDeps & {
-  opener: JobOpener;
-  wallet: Signer;
-  limits: BudgetLimits;
-  work: WorkList;
-  /** Begins to bring the jobs of earlier runs to their end that nobody takes over. */
-  tendLeft(): void;
-};
+export type SubmitDeps = PaidRequestDeps &
+  Pick<ChooseDeps, "allowPrivate" | "verdictOn"> & {
+    opener: JobOpener;
+    wallet: Signer;
+    limits: BudgetLimits;
+    work: WorkList;
+    /** Begins to bring the jobs of earlier runs to their end that nobody takes over. */
+    tendLeft(): void;
+  };
 
 type Emit = (event: SubmitEvent) => void;
 

@@ -11,6 +11,10 @@ const address = z
   .regex(/^0x[0-9a-fA-F]{40}$/, "expected an address: 0x and 40 hex digits")
   .transform(toAddress);
 
+const flag = z
+  .union([z.boolean(), z.enum(["true", "false"], "expected true or false")])
+  .transform((value) => value === true || value === "true");
+
 /** The settings that every command shares and the file may hold. */
 export const COMMON_SETTINGS = {
   rpcUrl: z.url({ protocol: /^(https?|wss?)$/, error: "expected an http(s):// or ws(s):// URL" }),
@@ -19,6 +23,7 @@ export const COMMON_SETTINGS = {
   escrow: address.optional(),
   usdc: address.optional(),
   deploymentFolder: z.string().min(1).optional(),
+  allowPrivate: flag,
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]),
 };
 
@@ -27,7 +32,7 @@ const shape = { home: z.string().min(1), ...COMMON_SETTINGS };
 export type Config = z.infer<z.ZodObject<typeof shape>>;
 
 /** The local chain: a real one is chosen by an explicit setting only. */
-const DEFAULTS = { rpcUrl: "http://127.0.0.1:8545", chainId: 31_337, logLevel: "info" };
+const DEFAULTS = { rpcUrl: "http://127.0.0.1:8545", chainId: 31_337, allowPrivate: false, logLevel: "info" };
 
 /** Sections of the file that belong to one actor and are resolved with `resolveSettings` by its command. */
 const SECTIONS = ["provider", "requester"];

@@ -7,7 +7,7 @@ import { InfernetError } from "../../protocol/errors.ts";
 import { parseServedOffer } from "../../protocol/offer.ts";
 import { OFFER_PATH } from "../../protocol/wire.ts";
 import type { UpstreamModel } from "../../provider/upstreams/upstream.ts";
-import { checkServedOffer } from "../../requester/choose.ts";
+import { checkServedOffer, pickModel } from "../../requester/offer-check.ts";
 import { loadOrCreateCertificate } from "../../runtime/certificate.ts";
 import { homePaths } from "../../runtime/home.ts";
 import { fetchUnpinned } from "../../runtime/http-client.ts";
@@ -112,7 +112,8 @@ async function checkServer(deps: NodeCheck, listing: NodeListing): Promise<Findi
   const offer = await tryLook("offer", () => {
     const now = Math.floor(Date.now() / 1000);
     const model = parseServedOffer(shown.text).offer.models[0]!.name;
-    const { signedOffer } = checkServedOffer(shown, { chain, listing, model, now });
+    const signedOffer = checkServedOffer(shown, { chain, listing, now });
+    pickModel({ listing, signedOffer }, model);
     return ok(
       "offer",
       `signed by the node, valid until ${new Date(signedOffer.offer.expires * 1000).toISOString()}`,

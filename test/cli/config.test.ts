@@ -50,6 +50,7 @@ describe("infernet config", function () {
       ["rpcUrl", "ftp://rpc.example"],
       ["escrow", "0x12"],
       ["logLevel", "loud"],
+      ["allowPrivate", "maybe"],
       ["requester.maxUsdcPerJob", "much"],
       ["home", "/elsewhere"],
       ["requester", "1"],

@@ -35,6 +35,7 @@ describe("config", () => {
       rpcUrl: "http://127.0.0.1:8545",
       chainId: 31_337,
       logLevel: "info",
+      allowPrivate: false,
     });
   });
 
