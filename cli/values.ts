@@ -84,12 +84,6 @@ export function formatPrice(price: bigint): string {
   return formatUsdc(price).replace(/0{1,4}$/, "");
 }
 
-/** Millionths of a base unit as USDC, exact, all twelve places. */
-export function formatMillionths(millionths: bigint): string {
-  const rest = (millionths % 1_000_000n).toString().padStart(6, "0");
-  return `${formatUsdc(millionths / 1_000_000n)}${rest}`;
-}
-
 /** A parser of whole numbers from `least` to `most`. */
 export function integerBetween(least: number, most: number): (text: string) => number {
   return (text) => {

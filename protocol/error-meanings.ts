@@ -31,6 +31,14 @@ export const ERROR_MEANINGS: Record<ErrorCode, ErrorMeaning> = {
     meaning: "The node has no such route or request, or keeps the answer no more.",
     remedy: "Answers are kept for an hour; the delivery for as long as the ledger.",
   },
+  unauthorized: {
+    meaning: "The gateway has a token, and the request does not carry it.",
+    remedy: "Send `Authorization: Bearer TOKEN`, as OpenAI's clients do with their API key.",
+  },
+  forbidden: {
+    meaning: "The request comes from a web page, or by a name that is not this machine's own.",
+    remedy: "Use http://127.0.0.1 and the gateway's port; let a page in with `--allow-origin`.",
+  },
   "bad-config": {
     meaning: "A setting, a file of the home folder or an answer that is needed is missing, wrong or taken.",
     remedy: "The message names the setting and where it came from; `infernet doctor` looks at all of them.",

@@ -9,6 +9,8 @@ export const ERROR_TABLE = {
   "body-too-large": { status: 413, exit: 2 },
   "wrong-content-type": { status: 415, exit: 2 },
   "not-found": { status: 404, exit: 2 },
+  unauthorized: { status: 401, exit: 2 },
+  forbidden: { status: 403, exit: 2 },
   "bad-config": { status: 500, exit: 2 },
   // Money is missing: exit 3.
   "payment-required": { status: 402, exit: 3 },

@@ -1,5 +1,7 @@
 // Owns the form of an OpenAI answer: its pieces, the payloads of a stream, and the one answer that they fold into.
+import { z } from "zod";
 import type { TokenCounts } from "./price.ts";
+import { parseJsonWith } from "./schema.ts";
 import type { ModelPath } from "./wire.ts";
 
 /** One piece of an OpenAI answer without the members that every piece shares (id, object, created, model). */
@@ -77,6 +79,54 @@ export function foldChunks(
   };
 }
 
+const text = z.string().optional();
+const countSchema = z.int().nonnegative();
+const toolCallSchema = z.looseObject({
+  ...{ index: countSchema, id: text, type: text },
+  function: z.looseObject({ name: text, arguments: text }).optional(),
+});
+const payloadSchema = z.looseObject({
+  id: z.string().default(""),
+  created: countSchema.default(0),
+  model: z.string().default(""),
+  choices: z
+    .array(
+      z.looseObject({
+        index: countSchema.default(0),
+        delta: z
+          .looseObject({
+            role: text,
+            content: z.string().nullish(),
+            tool_calls: z.array(toolCallSchema).nullish(),
+          })
+          .nullish(),
+        text,
+        finish_reason: z.string().nullable().default(null),
+      }),
+    )
+    .nullish(),
+  usage: z.looseObject({ prompt_tokens: countSchema, completion_tokens: countSchema }).nullish(),
+});
+export type AnswerPiece = z.infer<typeof payloadSchema>;
+
+/** A payload of a stream, read; `choices` may be absent. Throws `node-misbehaved` for what is none. */
+export function readPayload(payload: string): AnswerPiece {
+  return parseJsonWith(payloadSchema, payload, "node-misbehaved", "a piece of the node's answer");
+}
+
+/** The unstreamed answer that says the same as all payloads of a stream. Throws `node-misbehaved`. */
+export function foldPayloads(path: ModelPath, payloads: readonly string[]): Record<string, unknown> {
+  const pieces = payloads.filter((payload) => payload !== DONE_PAYLOAD).map(readPayload);
+  const { id = "", created = 0, model = "" } = pieces[0] ?? {};
+  const usage = pieces.findLast((piece) => piece.usage)?.usage;
+  const counts = {
+    promptTokens: usage?.prompt_tokens ?? 0,
+    completionTokens: usage?.completion_tokens ?? 0,
+  };
+  const chunks = pieces.map((piece) => ({ ...piece, choices: (piece.choices ?? []) as OpenAiChoice[] }));
+  return foldChunks(chunks, counts, { path, id, created, model });
+}
+
 function headOf(meta: AnswerMeta, form: "piece" | "whole"): Record<string, unknown> {
   return { id: meta.id, object: OBJECT_NAMES[meta.path][form], created: meta.created, model: meta.model };
 }
@@ -97,8 +147,8 @@ function foldText(choices: readonly OpenAiChoice[]): string {
 function foldMessage(choices: readonly OpenAiChoice[]): Record<string, unknown> {
   const message: Record<string, unknown> = { role: "assistant", content: null };
   const toolCalls: OpenAiToolCallDelta[] = [];
-  for (const { delta = {} } of choices) {
-    const { role, tool_calls, ...texts } = delta;
+  for (const { delta } of choices) {
+    const { role, tool_calls, ...texts } = delta ?? {};
     if (role !== undefined) message.role = role;
     for (const call of tool_calls ?? []) foldToolCall(toolCalls, call);
     for (const [name, text] of Object.entries(texts)) {

@@ -60,6 +60,12 @@ export function formatUsdc(amount: bigint): string {
   return `${amount < 0n ? "-" : ""}${digits.slice(0, -6)}.${digits.slice(-6)}`;
 }
 
+/** Millionths of a base unit as USDC, exact, all twelve places. */
+export function formatMillionths(millionths: bigint): string {
+  const rest = (millionths % 1_000_000n).toString().padStart(6, "0");
+  return `${formatUsdc(millionths / 1_000_000n)}${rest}`;
+}
+
 /** A decimal text of dollars as base units. Throws a RangeError on anything but up to 6 places. */
 export function parseUsdc(text: string): bigint {
   const match = /^(\d{1,20})(?:\.(\d{1,6}))?$/.exec(text.trim());

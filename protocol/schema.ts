@@ -33,8 +33,12 @@ export function parseWith<Out>(schema: z.ZodType<Out>, data: unknown, code: Erro
   const result = schema.safeParse(data);
   if (result.success) return result.data;
   const issue = result.error.issues[0];
-  const where = issue?.path.length ? ` at ${issue.path.join(".")}` : "";
-  throw new InfernetError(code, `${what} is malformed${where}: ${issue?.message ?? "unreadable"}`);
+  const param = issue?.path.join(".") ?? "";
+  throw new InfernetError(
+    code,
+    `${what} is malformed${param && ` at ${param}`}: ${issue?.message ?? "unreadable"}`,
+    { data: param === "" ? {} : { param } },
+  );
 }
 
 /** JSON text checked against a schema; throws an InfernetError of this code when either is wrong. */

@@ -40,7 +40,8 @@ export function openAiErrorOf(error: InfernetError | undefined): { error: Record
   }
   const { message, code, hint, data, status } = error;
   const type = OPENAI_TYPES[status] ?? (status >= 500 ? "server_error" : "invalid_request_error");
-  return { error: { ...data, message, type, code, param: null, ...(hint ? { hint } : {}) } };
+  const { param = null, ...figures } = data;
+  return { error: { ...figures, message, type, code, param, ...(hint ? { hint } : {}) } };
 }
 
 const INTERNAL_PROBLEM = {
@@ -52,7 +53,9 @@ const INTERNAL_PROBLEM = {
 } as const;
 
 const OPENAI_TYPES: Readonly<Record<number, string>> = {
+  401: "authentication_error",
   402: "payment_required",
+  403: "permission_error",
   429: "rate_limit_error",
 };
 

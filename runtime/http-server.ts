@@ -29,6 +29,8 @@ type ServerOptions = {
   certificate: Certificate | null;
   log: Log;
   maxBodyBytes: number;
+  /** For a whole request to arrive, head and body. */
+  requestTimeoutMs?: number;
 };
 
 const REQUEST_TIMEOUT_MS = 60_000;
@@ -66,9 +68,16 @@ export async function createHttpServer(options: ServerOptions): Promise<HttpServ
 }
 
 function createApp(options: ServerOptions): FastifyInstance {
+  const { requestTimeoutMs = REQUEST_TIMEOUT_MS } = options;
   const settings = {
     bodyLimit: options.maxBodyBytes,
-    requestTimeout: REQUEST_TIMEOUT_MS,
+    requestTimeout: requestTimeoutMs,
+    // A time for the head that is longer than that for the whole would be taken for it.
+    http: {
+      requestTimeout: requestTimeoutMs,
+      headersTimeout: requestTimeoutMs,
+      connectionsCheckingInterval: requestTimeoutMs / 2,
+    },
     exposeHeadRoutes: false,
     logController: new LogController({ disableRequestLogging: true }),
     loggerInstance: frameworkLog(options.log),

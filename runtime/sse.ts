@@ -9,6 +9,8 @@ export type SseWriter = {
   send(event: { id?: number; event?: string; data: string }): void;
   /** A comment that keeps proxies and clients from giving up; sent every 15 s by itself. */
   heartbeat(): void;
+  /** A comment of one line, which clients skip. */
+  comment(text: string): void;
   /** Resolves when all that was sent has left this process, or the client is gone. */
   flushed(): Promise<void>;
   /** Ends the stream after what was sent. Idempotent. */
@@ -63,6 +65,7 @@ export function openSse(reply: FastifyReply, headers: Record<string, string> = {
     heartbeat,
     closed: gone.signal,
     send: (event) => write(formatEvent(event)),
+    comment: (text) => write(`: ${text.replaceAll(/[\r\n]/g, " ")}\n\n`),
     flushed() {
       if (unsent === 0 || response.destroyed) return Promise.resolve();
       return new Promise((resolve) => waiting.push(resolve));

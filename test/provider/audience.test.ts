@@ -9,6 +9,7 @@ function createFakeListener({ stalled = false } = {}) {
   const got: (number | string)[] = [];
   const writer: SseWriter = {
     send: ({ id, event, data }) => void got.push(id ?? `${event} ${JSON.parse(data).type}`),
+    comment() {},
     heartbeat() {},
     flushed: () => (stalled ? new Promise(() => {}) : Promise.resolve()),
     end: () => void got.push("end"),

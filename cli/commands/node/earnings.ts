@@ -1,12 +1,11 @@
 // Owns `infernet node earnings`: what the node charged and got, by day and by model.
 import type { Address } from "../../../protocol/bytes.ts";
-import { formatUsdc } from "../../../protocol/price.ts";
+import { formatMillionths, formatUsdc } from "../../../protocol/price.ts";
 import type { EarnedDay, Served } from "../../../provider/earnings.ts";
 import type { CommandSpec } from "../../command.ts";
 import { readOwnEarnings } from "../../earnings.ts";
 import { formatTable, printable } from "../../output.ts";
 import { ownNodeAddress } from "../../own-node.ts";
-import { formatMillionths } from "../../values.ts";
 
 type DescribedServed = Omit<Served, "cost"> & { costUsdc: string };
 type DescribedDay = { day: string } & DescribedServed & { settledUsdc: string; paidOutUsdc: string };
