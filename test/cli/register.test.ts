@@ -98,6 +98,7 @@ describe("infernet register, on a real chain", function () {
         name: "tiny",
         nodes: 1,
         cheapest: { node: await nodeAddress(), inputPriceUsdc: "0.30", outputPriceUsdc: "0.40" },
+        features: null,
       },
     ]);
   });
