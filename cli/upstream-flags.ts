@@ -1,6 +1,7 @@
 // Owns how `register` and `worker` are told what runs the models.
-import { Option } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 import { InfernetError } from "../protocol/errors.ts";
+import { MODEL_FEATURES, type ModelFeature } from "../protocol/features.ts";
 import type { Upstream, UpstreamModel } from "../provider/upstreams/upstream.ts";
 import type { Context } from "./context.ts";
 import { integerBetween } from "./values.ts";
@@ -12,6 +13,8 @@ export type UpstreamFlags = {
   modelName?: string;
   contextLength?: number;
   threads?: number;
+  embeddings?: boolean;
+  modelFeatures?: ModelFeature[];
 };
 
 /** The environment variable of an OpenAI-compatible server's key: a flag would show it to other users. */
@@ -28,11 +31,23 @@ export const UPSTREAM_OPTIONS: readonly Option[] = [
     integerBetween(16, 10_000_000),
   ),
   new Option("--threads <count>", "threads for the model of --model-file").argParser(integerBetween(1, 1024)),
+  new Option("--embeddings", "sell embeddings of the model of --model-file, too"),
+  new Option(
+    "--model-features <list>",
+    `what the models of an OpenAI-compatible server do, of ${MODEL_FEATURES.join(",")}`,
+  ).argParser(parseFeatures),
 ];
+
+function parseFeatures(text: string): ModelFeature[] {
+  const words = text.split(",").map((word) => word.trim());
+  const known = MODEL_FEATURES.filter((feature) => words.includes(feature));
+  if (known.length > 0 && words.every((word) => known.includes(word as ModelFeature))) return known;
+  throw new InvalidArgumentError(`Expected some of ${MODEL_FEATURES.join(",")}.`);
+}
 
 /** Opens the upstream of the flags; the command's end closes it. Throws `upstream-unreachable` or `bad-config`. */
 export async function openUpstreamOf(context: Context, flags: UpstreamFlags): Promise<Upstream> {
-  const { upstream: kind, upstreamUrl, modelFile, modelName, contextLength, threads } = flags;
+  const { upstream: kind, upstreamUrl, modelFile, modelName, contextLength, threads, embeddings } = flags;
   const isServer = kind === "ollama" || kind === "openai" || upstreamUrl !== undefined;
   if (isServer && (modelFile !== undefined || modelName !== undefined)) {
     throw new InfernetError("bad-request", "--model-file and --model-name belong to the embedded upstream", {
@@ -44,7 +59,10 @@ export async function openUpstreamOf(context: Context, flags: UpstreamFlags): Pr
   const apiKey = env[API_KEY_VARIABLE] || undefined;
   const mayBeOllama = kind === "ollama" || (kind === "auto" && modelFile === undefined);
   const url = upstreamUrl ?? (mayBeOllama ? readOllamaHost(env.OLLAMA_HOST) : undefined);
-  const upstream = await openUpstream({ kind, url, apiKey, modelFile, modelName, contextLength, threads });
+  const upstream = await openUpstream({
+    ...{ kind, url, apiKey, modelFile, modelName, contextLength, threads, embeddings },
+    features: flags.modelFeatures,
+  });
   context.atEnd(() => upstream.close());
   return upstream;
 }

@@ -1,7 +1,22 @@
 // Owns what a request needs of its model beside tokens, and the refusal where the model lacks it.
 import { InfernetError } from "./errors.ts";
-import type { ModelFeature, OfferedModel } from "./offer.ts";
+import type { OfferedModel } from "./offer.ts";
 import type { ModelPath } from "./wire.ts";
+
+/**
+ * What a request may need of a model. `json` is an answer held to JSON or to a schema; `images` is reading them;
+ * `continue` is going on with a last message of the assistant instead of answering it.
+ */
+export const MODEL_FEATURES = [
+  "chat",
+  "completions",
+  "embeddings",
+  "tools",
+  "json",
+  "images",
+  "continue",
+] as const;
+export type ModelFeature = (typeof MODEL_FEATURES)[number];
 
 type Json = Record<string, unknown>;
 

@@ -6,21 +6,6 @@ import type { Prices } from "./price.ts";
 import { addressSchema, hexSchema, parseJsonWith, toJson, uintSchema } from "./schema.ts";
 import { type Domain, type StructType, typedDataDigest } from "./typed-data.ts";
 
-/**
- * What a request may need of a model. `json` is an answer held to JSON or to a schema; `images` is reading them;
- * `continue` is going on with a last message of the assistant instead of answering it.
- */
-export const MODEL_FEATURES = [
-  "chat",
-  "completions",
-  "embeddings",
-  "tools",
-  "json",
-  "images",
-  "continue",
-] as const;
-export type ModelFeature = (typeof MODEL_FEATURES)[number];
-
 const offeredModelSchema = z.object({
   name: z.string().min(1).max(128),
   /** SHA-256 of the weights or the upstream's digest; zero when the upstream tells none. */
@@ -29,7 +14,7 @@ const offeredModelSchema = z.object({
   outputPrice: uintSchema(64),
   /** Tokens of prompt and completion together. */
   contextLength: z.int().positive(),
-  /** All that it does, as `MODEL_FEATURES` names it; a word that nobody knows promises nothing. */
+  /** All that it does, as `MODEL_FEATURES` of features.ts names it; a word that nobody knows promises nothing. */
   features: z.array(z.string().min(1).max(32)).max(32),
 });
 

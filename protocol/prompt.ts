@@ -18,18 +18,22 @@ export function promptTextBytes(body: Json): number {
 }
 
 /**
- * Tokens that a chat template may add to the text: roles and separators around each message, and a frame around all.
+ * Tokens that a model may add to the text: a chat template's roles and separators around each message, the marks around
+ * each text to embed, and a frame around all.
  */
-const TEMPLATE_TOKENS_PER_MESSAGE = 16;
+const TEMPLATE_TOKENS_PER_PART = 16;
 const TEMPLATE_TOKENS = 32;
+/** Words in which a chat template says how tools are called, and in which an answer that must call one begins. */
+const TEMPLATE_TOKENS_OF_TOOLS = 256;
 
 /**
  * The most prompt tokens that a node may charge for a request, and that its requester pays for. No token is shorter than
  * a byte of text, so the text's bytes and what a template may add bound every honest count.
  */
 export function promptTokenBound(body: Json): number {
-  const messages = Array.isArray(body.messages) ? body.messages.length : 1;
-  return promptTextBytes(body) + TEMPLATE_TOKENS_PER_MESSAGE * messages + TEMPLATE_TOKENS;
+  const parts = Math.max(1, itemsOf(body.messages).length, itemsOf(body.input).length);
+  const ofTools = itemsOf(body.tools).length > 0 ? TEMPLATE_TOKENS_OF_TOOLS : 0;
+  return promptTextBytes(body) + TEMPLATE_TOKENS_PER_PART * parts + TEMPLATE_TOKENS + ofTools;
 }
 
 function messageBytes(message: unknown): number {

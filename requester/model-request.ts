@@ -2,9 +2,9 @@
 import { z } from "zod";
 import type { Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
-import { featuresOf } from "../protocol/features.ts";
+import { featuresOf, type ModelFeature } from "../protocol/features.ts";
 import { requestHashOf } from "../protocol/job.ts";
-import type { ModelFeature, Offer } from "../protocol/offer.ts";
+import type { Offer } from "../protocol/offer.ts";
 import { promptTextBytes, promptTokenBound } from "../protocol/prompt.ts";
 import { parseJsonWith } from "../protocol/schema.ts";
 import type { ModelPath } from "../protocol/wire.ts";

@@ -1,32 +1,43 @@
 // Owns how an OpenAI request becomes the tokens that an embedded model reads and the way that it samples.
 import { randomInt } from "node:crypto";
-import type {
-  ChatHistoryItem,
-  ChatWrapper,
-  LlamaModel,
-  SequenceEvaluateOptions,
-  Token,
-} from "node-llama-cpp";
+import type { ChatWrapper, LlamaModel, LlamaText, SequenceEvaluateOptions, Token } from "node-llama-cpp";
 import { InfernetError } from "../../protocol/errors.ts";
+import { historyOf } from "./embedded-history.ts";
+import {
+  type CallForm,
+  callForm,
+  callTriggers,
+  documentedFunctions,
+  readTools,
+  type ToolWish,
+} from "./embedded-tools.ts";
+import { grammarOfAnyObject, grammarOfSchema } from "./schema-grammar.ts";
 import type { Generation } from "./upstream.ts";
 
 type Body = Record<string, unknown>;
-type Message = { role: string; content?: unknown };
+
+/** A model, its chat template, and the package that both come from. */
+export type Reader = { model: LlamaModel; wrapper: ChatWrapper; package: typeof import("node-llama-cpp") };
+
+/** What the answer is: free text, in which a call may begin; JSON of a grammar; or a call of a tool. */
+export type AnswerForm =
+  | { kind: "text"; triggers: readonly string[]; call: CallForm | undefined }
+  | { kind: "json"; grammar: string }
+  | { kind: "call"; call: CallForm };
 
 export type EmbeddedPrompt = {
   /** Every token that is evaluated before the first one is sampled. */
   tokens: Token[];
   stopTokens: ReadonlySet<Token>;
   stopTexts: readonly string[];
+  form: AnswerForm;
 };
 
+const FREE_TEXT: AnswerForm = { kind: "text", triggers: [], call: undefined };
 /** Tokens of which repetition is penalised. */
 const PENALTY_WINDOW = 64;
 /** Members that change the answer and that nothing here could honour. */
 const UNSUPPORTED: Record<string, (value: unknown) => boolean> = {
-  tools: (value) => Array.isArray(value) && value.length > 0,
-  functions: (value) => Array.isArray(value) && value.length > 0,
-  response_format: (value) => (value as { type?: unknown }).type !== "text",
   logprobs: (value) => value !== false,
   logit_bias: (value) => Object.keys(value as object).length > 0,
   suffix: (value) => value !== "",
@@ -34,24 +45,36 @@ const UNSUPPORTED: Record<string, (value: unknown) => boolean> = {
 };
 
 /** The prompt as the model reads it. Throws `bad-request` where the request asks for what no embedded model does. */
-export function renderPrompt(model: LlamaModel, wrapper: ChatWrapper, input: Generation): EmbeddedPrompt {
+export function renderPrompt(reader: Reader, input: Generation): EmbeddedPrompt {
   refuseUnsupported(input);
-  const stopTexts = textsOf(input.body.stop);
+  const { model } = reader;
+  const { body } = input;
+  const stopTexts = textsOf(body.stop);
   if (input.path === "/v1/completions") {
-    const [prompt = ""] = textsOf(input.body.prompt);
-    return { tokens: withOneBos(model, model.tokenize(prompt)), stopTokens: new Set(), stopTexts };
+    const [prompt = ""] = textsOf(body.prompt);
+    const form = formatOf(body.response_format) ?? FREE_TEXT;
+    return { tokens: withOneBos(model, model.tokenize(prompt)), stopTokens: new Set(), stopTexts, form };
   }
-  const chatHistory = historyOf(input.body.messages as Message[]);
-  const state = wrapper.generateContextState({ chatHistory });
-  const triggers = state.stopGenerationTriggers.map((trigger) => ({
+  const wish = readTools(body);
+  const form = formOf(reader, body, wish);
+  const { contextText, stopGenerationTriggers } = renderChat(reader, body, wish);
+  const text = form.kind === "call" ? callLead(reader, contextText, form.call) : contextText;
+  const triggers = stopGenerationTriggers.map((trigger) => ({
     text: trigger.toString(),
     tokens: trigger.tokenize(model.tokenizer),
   }));
   return {
-    tokens: withOneBos(model, state.contextText.tokenize(model.tokenizer)),
+    tokens: withOneBos(model, text.tokenize(model.tokenizer)),
     stopTokens: new Set(triggers.flatMap(({ tokens }) => (tokens.length === 1 ? tokens : []))),
     stopTexts: [...stopTexts, ...triggers.filter(({ tokens }) => tokens.length > 1).map(({ text }) => text)],
+    form,
   };
+}
+
+/** The text up to where a call is sampled: where there is one tool only, its name is no question any more. */
+export function callLead({ package: { LlamaText } }: Reader, before: LlamaText, call: CallForm): LlamaText {
+  const { lead, names, between } = call;
+  return LlamaText([before, lead, ...(names.length === 1 ? [names[0]!, between] : [])]);
 }
 
 /** Sampling as the request asks; llama.cpp's own defaults where it does not. `sampled` grows as tokens come. */
@@ -76,46 +99,54 @@ export function readLimit(body: Body): number {
   return numberOf(body.max_completion_tokens ?? body.max_tokens, Number.POSITIVE_INFINITY);
 }
 
-function refuseUnsupported({ path, body }: Generation): void {
-  if (path === "/v1/embeddings") {
-    throw new InfernetError("bad-request", "the embedded model makes no embeddings", {
-      hint: "Ask a node that runs an embedding model behind Ollama or an OpenAI-compatible server.",
+function renderChat({ wrapper }: Reader, body: Body, wish: ToolWish) {
+  const chatHistory = historyOf(body.messages as unknown[]);
+  if (wish.tools.length === 0) return wrapper.generateContextState({ chatHistory });
+  try {
+    const availableFunctions = documentedFunctions(wish);
+    return wrapper.generateContextState({ chatHistory, availableFunctions, documentFunctionParams: true });
+  } catch (cause) {
+    throw new InfernetError("bad-request", "the model's chat template cannot describe these tools", {
+      cause,
     });
   }
+}
+
+function formOf({ wrapper, package: llama }: Reader, body: Body, { tools, mustCall }: ToolWish): AnswerForm {
+  const format = formatOf(body.response_format);
+  if (mustCall !== "auto") {
+    if (mustCall.length === 0) return format ?? FREE_TEXT;
+    return { kind: "call", call: callForm(wrapper, mustCall, llama) };
+  }
+  const call = callForm(wrapper, tools, llama);
+  if (format === undefined) return { kind: "text", triggers: callTriggers(wrapper, llama), call };
+  throw new InfernetError("bad-request", "the embedded model cannot choose between a tool and JSON", {
+    hint: 'Set tool_choice to "none", to "required" or to a tool, or leave response_format out.',
+  });
+}
+
+function formatOf(format: unknown): AnswerForm | undefined {
+  const { type, json_schema: described } = (format ?? {}) as {
+    type?: unknown;
+    json_schema?: { schema?: unknown };
+  };
+  if (type === undefined || type === "text") return undefined;
+  if (type === "json_object") return { kind: "json", grammar: grammarOfAnyObject() };
+  if (type === "json_schema" && described?.schema !== undefined) {
+    return { kind: "json", grammar: grammarOfSchema(described.schema) };
+  }
+  throw new InfernetError(
+    "bad-request",
+    "response_format must be text, json_object, or json_schema with a schema",
+  );
+}
+
+function refuseUnsupported({ body }: Generation): void {
   for (const [member, asksForIt] of Object.entries(UNSUPPORTED)) {
     const value = body[member];
     if (value === undefined || value === null || !asksForIt(value)) continue;
     throw new InfernetError("bad-request", `the embedded model cannot honour ${member}: leave it out`);
   }
-}
-
-/** The conversation with an empty answer at its end, for the model to fill. No system prompt is made up. */
-function historyOf(messages: readonly Message[]): ChatHistoryItem[] {
-  return [...messages.map(historyItem), { type: "model", response: [] }];
-}
-
-function historyItem({ role, content }: Message, index: number): ChatHistoryItem {
-  const text = contentText(content, index);
-  if (role === "system" || role === "developer") return { type: "system", text };
-  if (role === "user") return { type: "user", text };
-  if (role === "assistant") return { type: "model", response: [text] };
-  throw new InfernetError(
-    "bad-request",
-    `the embedded model knows no role "${role.slice(0, 32)}" (messages.${index})`,
-  );
-}
-
-function contentText(content: unknown, index: number): string {
-  if (!Array.isArray(content)) return typeof content === "string" ? content : "";
-  return content
-    .map((part: { type?: string; text?: unknown }) => {
-      if (part.type === "text" && typeof part.text === "string") return part.text;
-      throw new InfernetError(
-        "bad-request",
-        `the embedded model reads text only (messages.${index}.content)`,
-      );
-    })
-    .join("");
 }
 
 /**

@@ -9,8 +9,8 @@ export type TokenText = {
   push(token: Token): TextPiece | undefined;
   /** What was held back, once no token follows. Tokens that spelled nothing are not counted. */
   flush(): TextPiece | undefined;
-  /** Whether a stop text was met: all that follows is dropped. */
-  readonly stopped: boolean;
+  /** The stop text that was met: all that follows is dropped. */
+  readonly stoppedBy: string | undefined;
 };
 
 /** As many tokens as one character can take: when they still spell none, their bytes are not UTF-8. */
@@ -30,7 +30,7 @@ export function createTokenText(options: {
   let undecoded: Token[] = [];
   let heldText = "";
   let heldTokens = 0;
-  let stopped = false;
+  let stoppedBy: string | undefined;
 
   function decode(token: Token, force: boolean): string {
     undecoded.push(token);
@@ -54,19 +54,22 @@ export function createTokenText(options: {
     push(token) {
       heldTokens++;
       heldText += decode(token, false);
-      const found = stops.map((stop) => heldText.indexOf(stop)).filter((index) => index >= 0);
-      if (found.length === 0) return release(heldText.length - longestStopStart(heldText, stops));
-      stopped = true;
-      return release(Math.min(...found));
+      const found = stops
+        .map((stop) => ({ stop, index: heldText.indexOf(stop) }))
+        .filter(({ index }) => index >= 0)
+        .toSorted((one, other) => one.index - other.index)[0];
+      if (found === undefined) return release(heldText.length - longestStopStart(heldText, stops));
+      stoppedBy = found.stop;
+      return release(found.index);
     },
     flush() {
-      if (stopped) return undefined;
+      if (stoppedBy !== undefined) return undefined;
       const last = undecoded.pop();
       if (last !== undefined) heldText += decode(last, true);
       return release(heldText.length);
     },
-    get stopped() {
-      return stopped;
+    get stoppedBy() {
+      return stoppedBy;
     },
   };
 }

@@ -2,12 +2,15 @@
 import { createHash } from "node:crypto";
 import { createReadStream, existsSync } from "node:fs";
 import { basename } from "node:path";
-import type { ChatWrapper, LlamaContextSequence, LlamaModel, Token } from "node-llama-cpp";
+import type { LlamaContextSequence, LlamaModel } from "node-llama-cpp";
 import type { Hex } from "../../protocol/bytes.ts";
 import { InfernetError } from "../../protocol/errors.ts";
-import { lastChoice, roleChoice, textChoice } from "./choices.ts";
-import { type EmbeddedPrompt, readLimit, readSampling, renderPrompt } from "./embedded-request.ts";
-import { createTokenText, type TextPiece } from "./embedded-text.ts";
+import type { ModelFeature } from "../../protocol/features.ts";
+import { checkFeatures, featuresOf } from "../../protocol/features.ts";
+import { answer } from "./embedded-answer.ts";
+import { type Reader, renderPrompt } from "./embedded-request.ts";
+import { shortenPreface } from "./embedded-tools.ts";
+import { createEmbedder, type Embedder, isEmbeddingModel } from "./embedded-vectors.ts";
 import { createPool } from "./sequence-pool.ts";
 import { DEFAULT_CONTEXT_LENGTH, type Generation, type Upstream, type UpstreamEvent } from "./upstream.ts";
 
@@ -22,13 +25,14 @@ export type EmbeddedSettings = {
   gpu?: "auto" | undefined;
   /** Generations side by side; each keeps a context of its own in memory. */
   parallel?: number | undefined;
+  /** Sell embeddings of a model that also answers; one that was made for embeddings makes nothing else. */
+  embeddings?: boolean | undefined;
   /** Tokens of prompt and completion together; at most what the model was trained for. */
   contextLength?: number | undefined;
 };
 
 const DEFAULT_PARALLEL = 2;
-/** Prompt tokens evaluated between two looks at the abort signal. */
-const PREFILL_STEP = 64;
+const ANSWERING = ["chat", "completions", "tools", "json", "continue"] as const;
 
 /** Loads the model. Throws `model-not-found` without the file, `bad-config` where it or llama.cpp cannot be loaded. */
 export async function openEmbedded(settings: EmbeddedSettings): Promise<Upstream> {
@@ -36,7 +40,7 @@ export async function openEmbedded(settings: EmbeddedSettings): Promise<Upstream
   if (!existsSync(modelFile))
     throw new InfernetError("model-not-found", `there is no model file ${modelFile}`);
   const [digest, engine] = await Promise.all([hashFile(modelFile), loadModel(settings)]);
-  const { model, wrapper, contextLength, sequences } = engine;
+  const { reader, embedder, features, contextLength, sequences } = engine;
   const name = settings.modelName ?? basename(modelFile, ".gguf");
   const pool = createPool(sequences);
 
@@ -44,9 +48,22 @@ export async function openEmbedded(settings: EmbeddedSettings): Promise<Upstream
     if (input.body.model !== name) {
       throw new InfernetError("model-not-found", `the embedded upstream runs ${name} only`);
     }
-    const prompt = renderPrompt(model, wrapper, input);
-    const room = contextLength - prompt.tokens.length;
-    if (room < 1) {
+    checkFeatures({ name, features: [...features] }, featuresOf(input.path, input.body));
+    try {
+      for await (const event of input.path === "/v1/embeddings" ? embedder.embed(input) : answerOf(input)) {
+        yield event;
+        input.signal.throwIfAborted();
+      }
+    } catch (error) {
+      input.signal.throwIfAborted();
+      if (error instanceof InfernetError) throw error;
+      throw new InfernetError("upstream-failed", "llama.cpp failed", { cause: error });
+    }
+  }
+
+  async function* answerOf(input: Generation): AsyncGenerator<UpstreamEvent> {
+    const prompt = renderPrompt(reader, input);
+    if (prompt.tokens.length >= contextLength) {
       throw new InfernetError(
         "bad-request",
         `the prompt has ${prompt.tokens.length} tokens, and prompt and completion share ${contextLength}`,
@@ -55,17 +72,7 @@ export async function openEmbedded(settings: EmbeddedSettings): Promise<Upstream
     }
     const sequence = await pool.take(input.signal);
     try {
-      // Every prompt is evaluated from its first token: what is billed is what was computed.
-      await sequence.clearHistory();
-      const limit = Math.min(readLimit(input.body), room);
-      for await (const event of complete(model, sequence, input, prompt, limit)) {
-        yield event;
-        input.signal.throwIfAborted();
-      }
-    } catch (error) {
-      input.signal.throwIfAborted();
-      if (error instanceof InfernetError) throw error;
-      throw new InfernetError("upstream-failed", "llama.cpp failed", { cause: error });
+      yield* answer(reader, { sequence, contextLength }, input, prompt);
     } finally {
       pool.giveBack(sequence);
     }
@@ -73,82 +80,24 @@ export async function openEmbedded(settings: EmbeddedSettings): Promise<Upstream
 
   return {
     kind: "embedded",
-    listModels: async () => [{ name, digest, contextLength, features: ["chat", "completions"] }],
+    listModels: async () => [{ name, digest, contextLength, features: [...features] }],
     generate,
     close: engine.close,
   };
 }
 
-async function* complete(
-  model: LlamaModel,
-  sequence: LlamaContextSequence,
-  { path, body, signal }: Generation,
-  prompt: EmbeddedPrompt,
-  limit: number,
-): AsyncGenerator<UpstreamEvent> {
-  const promptTokens = prompt.tokens.length;
-  const sampled: Token[] = [];
-  const text = createTokenText({
-    detokenize: (tokens, before) => model.detokenize(tokens, false, before),
-    before: prompt.tokens,
-    stops: prompt.stopTexts,
-  });
-  let completionTokens = 0;
-  let finishReason = "stop";
-  const released = function* (piece: TextPiece | undefined): Generator<UpstreamEvent> {
-    if (piece === undefined) return;
-    completionTokens += piece.tokens;
-    yield { type: "chunk", chunk: { choices: [textChoice(path, piece.text)] }, tokens: piece.tokens };
-  };
-
-  const lastTokens = await prefill(sequence, prompt.tokens, signal);
-  let counted = false;
-  for await (const token of sequence.evaluate(lastTokens, readSampling(body, sampled))) {
-    signal.throwIfAborted();
-    if (!counted) {
-      counted = true;
-      yield { type: "usage", promptTokens, completionTokens, final: false };
-      if (path === "/v1/chat/completions")
-        yield { type: "chunk", chunk: { choices: [roleChoice()] }, tokens: 0 };
-    }
-    if (prompt.stopTokens.has(token)) break;
-    sampled.push(token);
-    yield* released(text.push(token));
-    if (text.stopped) break;
-    if (sampled.length < limit) continue;
-    finishReason = "length";
-    break;
-  }
-  yield* released(text.flush());
-  yield { type: "chunk", chunk: { choices: [lastChoice(path, finishReason)] }, tokens: 0 };
-  yield { type: "usage", promptTokens, completionTokens, final: true };
-}
-
-/** Evaluates the prompt but for its last step, which is returned: the first token is sampled from it. */
-async function prefill(
-  sequence: LlamaContextSequence,
-  tokens: readonly Token[],
-  signal: AbortSignal,
-): Promise<Token[]> {
-  let start = 0;
-  for (; tokens.length - start > PREFILL_STEP; start += PREFILL_STEP) {
-    signal.throwIfAborted();
-    await sequence.evaluateWithoutGeneratingNewTokens(tokens.slice(start, start + PREFILL_STEP));
-  }
-  signal.throwIfAborted();
-  return tokens.slice(start);
-}
-
 type Engine = {
-  model: LlamaModel;
-  wrapper: ChatWrapper;
+  reader: Reader;
+  embedder: Embedder;
+  features: ModelFeature[];
   contextLength: number;
   sequences: LlamaContextSequence[];
   close(): Promise<void>;
 };
 
 async function loadModel(settings: EmbeddedSettings): Promise<Engine> {
-  const { getLlama, LlamaLogLevel, resolveChatWrapper } = await importLlama();
+  const llamaPackage = await importLlama();
+  const { getLlama, LlamaLogLevel } = llamaPackage;
   let complaint = "";
   const llama = await getLlama({
     gpu: settings.gpu ?? false,
@@ -164,19 +113,43 @@ async function loadModel(settings: EmbeddedSettings): Promise<Engine> {
   });
   try {
     const model = await llama.loadModel({ modelPath: settings.modelFile });
-    const contextLength = Math.min(settings.contextLength ?? DEFAULT_CONTEXT_LENGTH, model.trainContextSize);
-    const parallel = settings.parallel ?? DEFAULT_PARALLEL;
     // One core is left to the rest: llama.cpp's threads wait for each other, so that a busy core stalls them all.
     const threads = settings.threads ?? Math.max(1, llama.cpuMathCores - 1);
-    const context = await model.createContext({ contextSize: contextLength, sequences: parallel, threads });
-    const sequences = Array.from({ length: parallel }, () => context.getSequence());
-    const wrapper = resolveChatWrapper(model, { warningLogs: false });
-    return { model, wrapper, contextLength, sequences, close: () => llama.dispose() };
+    return await prepare(model, settings, threads, llamaPackage);
   } catch (cause) {
     await llama.dispose();
     const why = complaint === "" ? "" : `: ${complaint}`;
     throw new InfernetError("bad-config", `llama.cpp cannot load ${settings.modelFile}${why}`, { cause });
   }
+}
+
+async function prepare(
+  model: LlamaModel,
+  settings: EmbeddedSettings,
+  threads: number,
+  llamaPackage: Reader["package"],
+): Promise<Engine> {
+  const contextLength = Math.min(settings.contextLength ?? DEFAULT_CONTEXT_LENGTH, model.trainContextSize);
+  const embedsOnly = isEmbeddingModel(model);
+  const parallel = settings.parallel ?? DEFAULT_PARALLEL;
+  const wrapper = llamaPackage.resolveChatWrapper(model, { warningLogs: false });
+  shortenPreface(wrapper, llamaPackage.ChatWrapper, llamaPackage);
+  let sequences: LlamaContextSequence[] = [];
+  if (!embedsOnly) {
+    const context = await model.createContext({ contextSize: contextLength, sequences: parallel, threads });
+    sequences = Array.from({ length: parallel }, () => context.getSequence());
+  }
+  return {
+    reader: { model, wrapper, package: llamaPackage },
+    embedder: createEmbedder(model, { contextLength, threads }),
+    features: [
+      ...(embedsOnly ? [] : ANSWERING),
+      ...(embedsOnly || settings.embeddings ? (["embeddings"] as const) : []),
+    ],
+    contextLength,
+    sequences,
+    close: () => model.llama.dispose(),
+  };
 }
 
 async function importLlama(): Promise<typeof import("node-llama-cpp")> {

@@ -3,7 +3,7 @@ import { type ChatResponse, type GenerateResponse, type ModelResponse, Ollama } 
 import { Agent, type RequestInit, fetch as undiciFetch } from "undici";
 import { type Hex, isHex, ZERO_WORD } from "../../protocol/bytes.ts";
 import { InfernetError } from "../../protocol/errors.ts";
-import type { ModelFeature } from "../../protocol/offer.ts";
+import type { ModelFeature } from "../../protocol/features.ts";
 import { lastChoice, roleChoice } from "./choices.ts";
 import { errorOfStatus, explainFailure } from "./failure.ts";
 import { finishReasonOf, toChatRequest, toChoice, toGenerateRequest } from "./ollama-format.ts";

@@ -1,5 +1,6 @@
 // Owns the choice of an upstream from a node's settings.
 import { InfernetError } from "../../protocol/errors.ts";
+import type { ModelFeature } from "../../protocol/features.ts";
 import { openEmbedded } from "./embedded.ts";
 import { findUpstreams } from "./find.ts";
 import { openOllama } from "./ollama.ts";
@@ -17,6 +18,8 @@ export type UpstreamSettings = {
   threads?: number | undefined;
   gpu?: "auto" | undefined;
   parallel?: number | undefined;
+  embeddings?: boolean | undefined;
+  features?: readonly ModelFeature[] | undefined;
 };
 
 /** Opens what the settings name. Throws `bad-config` where they lack something, `upstream-unreachable` on "auto". */

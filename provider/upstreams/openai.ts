@@ -3,7 +3,7 @@ import { Agent, type Dispatcher } from "undici";
 import { z } from "zod";
 import { ZERO_WORD } from "../../protocol/bytes.ts";
 import { InfernetError } from "../../protocol/errors.ts";
-import { MODEL_FEATURES, type ModelFeature } from "../../protocol/offer.ts";
+import { MODEL_FEATURES, type ModelFeature } from "../../protocol/features.ts";
 import type { OpenAiChoice, OpenAiChunk } from "../../protocol/openai-answer.ts";
 import { refuseCostlyMembers } from "../../protocol/openai-request.ts";
 import { parseJsonWith } from "../../protocol/schema.ts";

@@ -1,6 +1,6 @@
 // Owns what the provider asks of whatever runs its models: list them, generate with exact counts, stop when told.
 import type { Hex } from "../../protocol/bytes.ts";
-import type { ModelFeature } from "../../protocol/offer.ts";
+import type { ModelFeature } from "../../protocol/features.ts";
 import type { OpenAiChunk } from "../../protocol/openai-answer.ts";
 import type { ModelPath } from "../../protocol/wire.ts";
 
@@ -41,7 +41,7 @@ export type Generation = {
 };
 
 /**
- * A server or library that runs models. `generate` throws `model-not-found`, `bad-request`, `upstream-unreachable`,
+ * A server or library that runs models. `generate` throws `model-not-found`, `bad-request`, `unsupported`, `upstream-unreachable`,
  * `upstream-timeout` or `upstream-failed`; whatever it yielded before stands.
  */
 export type Upstream = {

@@ -47,5 +47,10 @@ describe("the size of a prompt", () => {
     ];
     expect(promptTokenBound({ messages })).to.equal(5 + 2 * 16 + 32);
     expect(promptTokenBound({ prompt: "abc" })).to.equal(3 + 16 + 32);
+    expect(promptTokenBound({ input: ["a", "b", "c"] })).to.equal(3 + 3 * 16 + 32);
+    const tools = [{ type: "function" }];
+    expect(promptTokenBound({ messages, tools })).to.equal(
+      5 + JSON.stringify(tools).length + 2 * 16 + 32 + 256,
+    );
   });
 });

@@ -21,7 +21,7 @@ describe("text from sampled tokens", () => {
     const text = createTokenText({ detokenize, before, stops });
     const pieces: (TextPiece | undefined)[] = [];
     for (const token of tokens) {
-      if (!text.stopped) pieces.push(text.push(token));
+      if (text.stoppedBy === undefined) pieces.push(text.push(token));
     }
     return [...pieces, text.flush()].filter((piece) => piece !== undefined);
   }

@@ -42,7 +42,12 @@ describe("the embedded upstream", () => {
   it("names its model by the SHA-256 of its file and tells the context that it really has", async () => {
     const digest = createHash("sha256").update(readFileSync(modelFile)).digest("hex");
     expect(await upstream.listModels()).to.deep.equal([
-      { name: "tiny", digest: `0x${digest}`, contextLength: 512, features: ["chat", "completions"] },
+      {
+        name: "tiny",
+        digest: `0x${digest}`,
+        contextLength: 512,
+        features: ["chat", "completions", "tools", "json", "continue"],
+      },
     ]);
   });
 
@@ -249,8 +254,8 @@ describe("the embedded upstream", () => {
   });
 
   const refused: [string, object][] = [
-    ["tools", { tools: [{ type: "function", function: { name: "f" } }] }],
-    ["response_format", { response_format: { type: "json_object" } }],
+    ["functions", { functions: [{ name: "f" }] }],
+    ["response_format", { response_format: { type: "odd" } }],
     ["logprobs", { logprobs: true }],
     ["logit_bias", { logit_bias: { 5: 1 } }],
   ];
@@ -271,7 +276,7 @@ describe("the embedded upstream", () => {
         generate(upstream, chatBody("other", "hello")),
       ].map(async (run) => ((await rejectionOf(run)) as { code: string }).code),
     );
-    expect(codes).to.deep.equal(["bad-request", "bad-request", "model-not-found"]);
+    expect(codes).to.deep.equal(["unsupported", "unsupported", "model-not-found"]);
   });
 
   it("says what is wrong with a model file that is missing or is none", async () => {
