@@ -1,4 +1,4 @@
-// Owns the limits that a requester sets itself: what one job and one day may cost.
+// Owns the limits that a requester sets itself: what a request, a job, a day and a node may cost.
 import { z } from "zod";
 import { InfernetError } from "../protocol/errors.ts";
 import { parseUsdc } from "../protocol/price.ts";
@@ -14,15 +14,33 @@ const amount = z.coerce.string().transform((text, refinement) => {
   }
 });
 /** The settings of the file's `requester` section. */
-export const BUDGET_SETTINGS = { maxUsdcPerJob: amount, maxUsdcPerDay: amount };
+export const BUDGET_SETTINGS = {
+  maxUsdcPerRequest: amount,
+  maxUsdcPerJob: amount,
+  maxUsdcPerDay: amount,
+  maxUsdcPerNode: amount,
+  maxUsdcPerNewNode: amount,
+};
 
-/** What one job and one day may cost when no setting says otherwise. */
-const DEFAULT_BUDGET = { maxUsdcPerJob: "1", maxUsdcPerDay: "10" };
+/** What holds when no setting says otherwise. */
+const DEFAULT_BUDGET = {
+  maxUsdcPerRequest: "1",
+  maxUsdcPerJob: "1",
+  maxUsdcPerDay: "10",
+  maxUsdcPerNode: "5",
+  maxUsdcPerNewNode: "0.25",
+};
 
-/** INFERNET_MAX_USDC_PER_JOB and INFERNET_MAX_USDC_PER_DAY, else the file's `requester` section, else the defaults. */
+/** INFERNET_MAX_USDC_PER_DAY and its like, else the file's `requester` section, else the defaults. */
 export function readBudget(home: string, env: NodeJS.ProcessEnv): BudgetLimits {
   const settings = resolveSettings(BUDGET_SETTINGS, budgetSources(home, env));
-  return { perJob: settings.maxUsdcPerJob, perDay: settings.maxUsdcPerDay };
+  return {
+    perRequest: settings.maxUsdcPerRequest,
+    perJob: settings.maxUsdcPerJob,
+    perDay: settings.maxUsdcPerDay,
+    perNode: settings.maxUsdcPerNode,
+    perNewNode: settings.maxUsdcPerNewNode,
+  };
 }
 
 /** Where `BUDGET_SETTINGS` come from, strongest first. Throws `bad-config` for a file that cannot be read. */

@@ -2,10 +2,11 @@
 import type { SQLOutputValue, StatementSync } from "node:sqlite";
 import type { Address, Hex } from "../protocol/bytes.ts";
 import { type SignedDelivery, signedDeliverySchema } from "../protocol/delivery.ts";
-import type { Job } from "../protocol/job.ts";
+import { type Job, SESSION_REQUEST_HASH } from "../protocol/job.ts";
 import type { OpeningConsent } from "../protocol/relay.ts";
 import { parseJsonWith } from "../protocol/schema.ts";
 import type { ModelPath } from "../protocol/wire.ts";
+import { REQUESTS_MIGRATION } from "./request-ledger.ts";
 import { MEASURES_MIGRATION } from "./routing/measures.ts";
 import { VERDICTS_MIGRATION } from "./routing/verdicts.ts";
 
@@ -30,7 +31,9 @@ export type LedgerTerms = {
   saltIndex: number;
   offerBytes: Uint8Array;
   endpoint: string;
-  path: ModelPath;
+  /** Null for a session, which pays for requests on any path. */
+  path: ModelPath | null;
+  /** For a session: the one that it was opened for. */
   model: string;
   requestHash: Hex;
 };
@@ -69,7 +72,17 @@ export type LedgerJob = {
   /** What the node earned, once the chain has closed the job. */
   claimed: bigint | null;
   createdAt: number;
+  /** Millionths: what its ended requests cost, and what was signed for those that were lost. */
+  settled: bigint;
+  lost: bigint;
+  /** When a request of its last began or ended. */
+  usedAt: number | null;
 };
+
+/** Whether a job pays for any number of requests. */
+export function isSession({ terms }: Pick<LedgerJob, "terms">): boolean {
+  return terms?.requestHash === SESSION_REQUEST_HASH;
+}
 
 /** Applied in order, once each. Amounts are INTEGER base units; `debits` is what receipts spent of each day's budget. */
 export const REQUESTER_MIGRATIONS: readonly string[] = [
@@ -133,6 +146,7 @@ export const REQUESTER_MIGRATIONS: readonly string[] = [
   `,
   MEASURES_MIGRATION,
   VERDICTS_MIGRATION,
+  REQUESTS_MIGRATION,
 ];
 
 type Row = Record<string, SQLOutputValue>;
@@ -156,7 +170,7 @@ export function readLedgerJob(row: Row): LedgerJob {
       saltIndex: number("salt_index"),
       offerBytes: row.offer as Uint8Array,
       endpoint: text("endpoint"),
-      path: text("path") as ModelPath,
+      path: row.path as ModelPath | null,
       model: text("model"),
       requestHash: text("request_hash") as Hex,
     }),
@@ -174,6 +188,9 @@ export function readLedgerJob(row: Row): LedgerJob {
     worker: optional("worker", number("worker")),
     claimed: row.claimed as bigint | null,
     createdAt: number("created_at"),
+    settled: row.settled as bigint,
+    lost: row.lost as bigint,
+    usedAt: optional("used_at", number("used_at")),
   };
 }
 

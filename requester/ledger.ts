@@ -1,8 +1,9 @@
 // Owns the requester's memory of money: jobs and their terms, what was signed for each, and what each day has spent.
+import type { StatementSync } from "node:sqlite";
 import type { Address, Hex } from "../protocol/bytes.ts";
 import type { SignedDelivery } from "../protocol/delivery.ts";
 import { InfernetError } from "../protocol/errors.ts";
-import type { Job } from "../protocol/job.ts";
+import { type Job, SESSION_REQUEST_HASH } from "../protocol/job.ts";
 import { least } from "../protocol/price.ts";
 import { type OpeningConsent, type RelayedMove, relayedMoveSchema } from "../protocol/relay.ts";
 import { parseJsonWith, toJson } from "../protocol/schema.ts";
@@ -15,6 +16,7 @@ import {
   readLedgerJob,
   rowsOf,
 } from "./ledger-rows.ts";
+import { openRequestLedger, type RequestLedger } from "./request-ledger.ts";
 
 export type PlannedJob = {
   jobId: Hex;
@@ -72,9 +74,16 @@ export type RequesterLedger = {
   unfinishedJobs(): LedgerJob[];
   /** Unfinished jobs that pay for exactly this request, newest first. */
   jobsOfRequest(requestHash: Hex): LedgerJob[];
+  /** Sessions that may still pay for requests of a node, the oldest first. */
+  openSessions(node: Address): LedgerJob[];
+  /** Sessions that the chain has not closed yet, newest first. */
+  unfinishedSessions(): LedgerJob[];
   spentOn(day: number): bigint;
+  /** What receipts to one node spent: of one day's budget, and of all. */
+  spentWith(node: Address, day: number): { onDay: bigint; ever: bigint };
   /** Whether this node has delivered to this ledger before, and never lied to it. */
   hasHistory(node: Address): boolean;
+  requests: RequestLedger;
 };
 
 const FINISHED = "('closed', 'refunded', 'dropped')";
@@ -83,11 +92,14 @@ const FINISHED = "('closed', 'refunded', 'dropped')";
 export function openLedger(store: Store): RequesterLedger {
   const { db } = store;
   const statements = prepareStatements(store);
-  const jobsWhere = (condition: string, ...values: string[]) =>
-    rowsOf(
-      db.prepare(`SELECT * FROM jobs WHERE ${condition} ORDER BY created_at DESC, rowid DESC`),
-      ...values,
-    ).map(readLedgerJob);
+  const selects = new Map<string, StatementSync>();
+  const jobsWhere = (condition: string, ...values: string[]) => {
+    const select =
+      selects.get(condition) ??
+      db.prepare(`SELECT * FROM jobs WHERE ${condition} ORDER BY created_at DESC, rowid DESC`);
+    selects.set(condition, select);
+    return rowsOf(select, ...values).map(readLedgerJob);
+  };
   const findJob = (jobId: Hex) => jobsWhere("job_id = ?", jobId)[0];
 
   return {
@@ -157,11 +169,24 @@ export function openLedger(store: Store): RequesterLedger {
     listJobs: () => jobsWhere("TRUE"),
     unfinishedJobs: () => jobsWhere(`phase NOT IN ${FINISHED}`),
     jobsOfRequest: (requestHash) => jobsWhere(`request_hash = ? AND phase NOT IN ${FINISHED}`, requestHash),
+    openSessions: (node) =>
+      jobsWhere(
+        "request_hash = ? AND phase IN ('open', 'streaming') AND node = ?",
+        SESSION_REQUEST_HASH,
+        node,
+      ).reverse(),
+    unfinishedSessions: () =>
+      jobsWhere(`request_hash = ? AND phase NOT IN ${FINISHED}`, SESSION_REQUEST_HASH),
     spentOn: (day) => rowsOf(statements.spentOn, day)[0]!.spent as bigint,
-    hasHistory: (node) => {
-      const { delivered, lied } = statements.history.get(node) as { delivered: number; lied: number };
-      return delivered > 0 && lied === 0;
+    spentWith(node, day) {
+      const [row] = rowsOf(statements.spentWith, day, node);
+      return { onDay: row!.on_day as bigint, ever: row!.ever as bigint };
     },
+    hasHistory: (node) => {
+      const { delivered, lied } = statements.history.get(node, node, node) as Record<string, number>;
+      return delivered === 1 && lied === 0;
+    },
+    requests: openRequestLedger(store),
   };
 }
 
@@ -217,10 +242,14 @@ function prepareStatements({ db }: Store) {
     dropJob: db.prepare(
       "UPDATE jobs SET phase = 'dropped' WHERE job_id = ? AND phase IN ('planned', 'opening')",
     ),
-    spentOn: db.prepare("SELECT coalesce(sum(amount), 0) AS spent FROM debits WHERE day = ?"),
-    history: db.prepare(
-      "SELECT count(delivery) AS delivered, count(evidence) AS lied FROM jobs WHERE node = ?",
+    spentOn: db.prepare("SELECT coalesce(sum(amount), 0) AS spent FROM node_days WHERE day = ?"),
+    spentWith: db.prepare(
+      "SELECT coalesce(sum(amount) FILTER (WHERE day = ?), 0) AS on_day, coalesce(sum(amount), 0) AS ever FROM node_days WHERE node = ?",
     ),
+    history: db.prepare(`SELECT
+      EXISTS (SELECT 1 FROM jobs WHERE node = ? AND delivery IS NOT NULL)
+        OR EXISTS (SELECT 1 FROM requests WHERE node = ? AND delivery IS NOT NULL) AS delivered,
+      EXISTS (SELECT 1 FROM jobs WHERE node = ? AND evidence IS NOT NULL) AS lied`),
   };
 }
 

@@ -34,10 +34,13 @@ export type NodeAnswer =
   | { kind: "whole"; payload: string; delivery: SignedDelivery | undefined };
 
 export type NodeClient = {
-  /** Sends the request; `lastEventId` above zero resumes its answer. Throws the node's error by its code. */
+  /**
+   * Sends the request, in a session under its key; `lastEventId` above zero resumes its answer. Throws the node's error
+   * by its code.
+   */
   ask(
     request: ModelRequest,
-    paid: { receipt: Receipt; lastEventId: number; signal: AbortSignal },
+    paid: { receipt: Receipt; lastEventId: number; signal: AbortSignal; idempotencyKey?: string | undefined },
   ): Promise<NodeAnswer>;
   /** Has the node open the job. Throws its refusal. */
   openJob(opening: RelayedOpening, signal: AbortSignal): Promise<{ tx: Hex }>;
@@ -78,7 +81,7 @@ export function openNodeClient(address: JobAddress): NodeClient {
     parseJsonWith(jobDocumentSchema, text, "node-misbehaved", "the job's document");
 
   return {
-    async ask({ path, body }, { receipt, lastEventId, signal }) {
+    async ask({ path, body }, { receipt, lastEventId, signal, idempotencyKey }) {
       const answer = await http.request({
         method: "POST",
         path,
@@ -86,6 +89,7 @@ export function openNodeClient(address: JobAddress): NodeClient {
           ...jobHeaders,
           [HEADERS.receipt]: formatReceipt(receipt),
           ...(lastEventId > 0 ? { [HEADERS.lastEventId]: String(lastEventId) } : {}),
+          ...(idempotencyKey === undefined ? {} : { [HEADERS.idempotencyKey]: idempotencyKey }),
           "content-type": "application/json",
         },
         body,

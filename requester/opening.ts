@@ -5,6 +5,7 @@ import type { Sender } from "../chain/sender.ts";
 import type { Address, Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import { type Job, jobHashOf, jobIdOf } from "../protocol/job.ts";
+import type { ModelPath } from "../protocol/wire.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Signer } from "../runtime/signers/secp256k1.ts";
 import { jobSalt, type ReceiptDesk, sessionSigner } from "./budget.ts";
@@ -20,10 +21,9 @@ import {
 import { paysOwnGas } from "./gas.ts";
 import type { RequesterLedger } from "./ledger.ts";
 import type { LedgerJob } from "./ledger-rows.ts";
-import type { ModelRequest } from "./model-request.ts";
 import { openByNode } from "./relayed-opening.ts";
 import { readOpening } from "./settlement.ts";
-import { deadlineFor, depositFor } from "./sizing.ts";
+import { deadlineFor } from "./sizing.ts";
 
 export type OpeningDeps = {
   chain: Chain;
@@ -39,12 +39,23 @@ export type OpeningDeps = {
   patienceMs: number;
 };
 
+/** What a job is to pay for. */
+export type JobPlan = {
+  /** `SESSION_REQUEST_HASH`, and no path, for a session. */
+  requestHash: Hex;
+  path: ModelPath | null;
+  deposit: bigint;
+  /** The most that receipts may promise. */
+  maxCharge: bigint;
+  /** The wished time to its deadline. */
+  lifeSeconds?: number | undefined;
+};
+
 export type JobOpener = {
-  /** Writes a new job's terms before anything of it is signed. `lifeSeconds` is the wished time to its deadline. */
+  /** Writes a new job's terms before anything of it is signed. */
   plan(
-    request: ModelRequest,
-    choice: Choice,
-    limits: { maxCharge: bigint; isRelayed: boolean; lifeSeconds?: number | undefined },
+    choice: Pick<Choice, "node" | "endpoint" | "signedOffer" | "model">,
+    plan: JobPlan,
   ): Promise<LedgerJob>;
   /**
    * Opens a planned job, by its node's transaction if `isRelayed`, and returns it with the deposit that the chain shows;
@@ -117,13 +128,13 @@ export function createJobOpener(deps: OpeningDeps): JobOpener {
   }
 
   return {
-    async plan(request, { node, endpoint, signedOffer, model }, { maxCharge, isRelayed, lifeSeconds }) {
+    async plan({ node, endpoint, signedOffer, model }, plan) {
+      const { requestHash, path, deposit, maxCharge, lifeSeconds } = plan;
       const { offer, offerHash, bytes } = signedOffer;
       const block = await chain.getBlock("latest");
       const now = Math.max(block.timestamp, clock.nowSeconds());
       return ledger.transact(() => {
         const saltIndex = ledger.nextSaltIndex(clock.nowSeconds());
-        const { path, requestHash } = request;
         const job: Job = {
           requester: account,
           signer: sessionSigner(seed, saltIndex).address,
@@ -134,7 +145,6 @@ export function createJobOpener(deps: OpeningDeps): JobOpener {
         };
         const jobId = jobIdOf(chain.domain, job);
         const terms = { saltIndex, offerBytes: bytes, endpoint, path, model: model.name, requestHash };
-        const deposit = depositFor(request, model, offer, maxCharge, isRelayed ? offer.openingFee : 0n);
         const createdAt = clock.nowSeconds();
         ledger.planJob({ jobId, job, terms, deposit, maxCharge, createdAt, worker: process.pid });
         return ledger.findJob(jobId)!;

@@ -1,18 +1,15 @@
 // Owns one paid answer: asking the node, reading what comes, signing as it comes, and going on after a broken line.
 import { setTimeout as delay } from "node:timers/promises";
 import type { Hex } from "../protocol/bytes.ts";
-import { ZERO_WORD } from "../protocol/bytes.ts";
 import type { SignedDelivery } from "../protocol/delivery.ts";
 import { InfernetError } from "../protocol/errors.ts";
-import type { Receipt } from "../protocol/receipt.ts";
 import { parseJsonWith } from "../protocol/schema.ts";
 import { INFERNET_EVENT, infernetEventSchema } from "../protocol/wire.ts";
 import type { SseEvent } from "../runtime/sse.ts";
 import { type Arrived, createAnswerReader } from "./answer-reader.ts";
-import type { Exposure, ReceiptDesk } from "./budget.ts";
 import type { ModelRequest } from "./model-request.ts";
 import { errorOfEvent, type NodeAnswer, type NodeClient } from "./node-client.ts";
-import { createReceiptPost } from "./receipt-post.ts";
+import type { Payment } from "./payment.ts";
 import type { AnswerEvent } from "./submission.ts";
 
 export type PaidAnswer = {
@@ -21,26 +18,16 @@ export type PaidAnswer = {
   /** Why the answer is not whole: the node's word, or the requester's own limit. */
   problem: InfernetError | undefined;
   firstTokenMs: number;
-};
-
-export type AnswerTerms = {
-  jobId: Hex;
-  requestId: Hex;
-  request: ModelRequest;
-  /** All but what arrived. */
-  exposure: Omit<Exposure, "arrivedTokens">;
-  /** The receipt that the request starts with. */
-  firstNeed: bigint;
-  /** Completion tokens ahead that a node may insist on before it starts: two chunks, as the law has it. */
-  admissionTokens: number;
+  /** From asking to the end. */
+  wholeMs: number;
 };
 
 type AnswerDeps = {
-  client: NodeClient;
-  desk: ReceiptDesk;
-  terms: AnswerTerms;
-  /** Block time now, in Unix seconds. */
-  now(): number;
+  client: Pick<NodeClient, "ask">;
+  requestId: Hex;
+  request: ModelRequest;
+  /** How the answer is paid for, given what has arrived of it. */
+  payment(arrived: () => Arrived): Payment;
   /** Whether the chain as seen from here is far enough for the node to serve the job. */
   isConfirmed(): Promise<boolean>;
   /** How long to try again without anything new coming. */
@@ -49,11 +36,8 @@ type AnswerDeps = {
   /** From the first answer of the node to the end. */
   longestMs: number;
   emit(event: AnswerEvent): void;
-  warn(message: string, error: unknown): void;
 };
 
-/** Refusals of a first receipt as too small that are answered by a higher one. */
-const MOST_SHORT_RECEIPTS = 2;
 /** How OpenAI's form ends a stream. */
 const DONE_PAYLOAD = "[DONE]";
 const FIRST_DELAY_MS = 200;
@@ -86,9 +70,9 @@ function tooLate(longestMs: number): InfernetError {
 }
 
 async function readToEnd(deps: AnswerDeps, onAnswer: () => void): Promise<PaidAnswer> {
-  const { client, terms, signal, emit } = deps;
-  const reader = createAnswerReader(terms.requestId);
-  const pay = createPayment(deps, () => reader.snapshot());
+  const { client, requestId, request, signal, emit } = deps;
+  const reader = createAnswerReader(requestId);
+  const pay = deps.payment(() => reader.snapshot());
   const startedAt = performance.now();
   let firstTokenMs = 0;
   let isWhole = false;
@@ -132,15 +116,19 @@ async function readToEnd(deps: AnswerDeps, onAnswer: () => void): Promise<PaidAn
   for (;;) {
     try {
       const { lastEventId } = reader.snapshot();
-      const answer = await client.ask(terms.request, { receipt: pay.current(), lastEventId, signal });
+      const answer = await client.ask(request, { receipt: pay.current(), lastEventId, signal });
       onAnswer();
       const delivery = await takeAnswer(answer);
       await pay.settled();
-      return { arrived: reader.snapshot(), delivery, problem: pay.limit() ?? problem, firstTokenMs };
+      // A whole answer is one, whatever would have been signed for more of it.
+      const reason = problem && (pay.limit() ?? problem);
+      const wholeMs = performance.now() - startedAt;
+      return { arrived: reader.snapshot(), delivery, problem: reason, firstTokenMs, wholeMs };
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       if (!(error instanceof InfernetError)) throw error;
-      if (!pay.answerShortReceipt(error)) await patience.wait(error);
+      const answer = pay.answerShortReceipt(error);
+      if (answer !== "ask-again") await patience.wait(error, answer === "wait");
     }
   }
 }
@@ -149,64 +137,6 @@ function cutOff(): InfernetError {
   return new InfernetError("upstream-failed", "the node ended the answer before its end", {
     hint: "What came is all that is charged. Ask again, or choose another node.",
   });
-}
-
-/** What is signed for while one answer runs: it follows the node's needs as far as the budget's desk goes along. */
-function createPayment({ client, desk, terms, now, emit, warn }: AnswerDeps, arrived: () => Arrived) {
-  const { jobId, exposure, firstNeed, admissionTokens } = terms;
-  const post = createReceiptPost(client, warn);
-  let need = 0n;
-  let limit: InfernetError | undefined;
-  let receipt: Receipt | undefined;
-  let refusals = 0;
-
-  const sign = (wanted: bigint, aheadTokens: number): Receipt => {
-    const { tokens, lastEventId, transcript } = arrived();
-    return desk.sign(
-      jobId,
-      wanted,
-      { ...exposure, aheadTokens, arrivedTokens: tokens },
-      { lastEventId, transcript: lastEventId === 0 ? ZERO_WORD : transcript, now: now() },
-    );
-  };
-  const keep = (signed: Receipt): boolean => {
-    const isHigher = receipt === undefined || signed.amount > receipt.amount;
-    if (isHigher) {
-      receipt = signed;
-      emit({ type: "receipt", amount: signed.amount });
-    }
-    return isHigher;
-  };
-
-  return {
-    current(): Receipt {
-      if (receipt === undefined) keep(sign(firstNeed, exposure.aheadTokens));
-      return receipt!;
-    },
-    ask(wanted: bigint): void {
-      if (wanted > need) need = wanted;
-    },
-    /** Signs for the highest need so far when what arrived allows it; after a limit of the user's nothing more. */
-    raise(): void {
-      if (limit || need <= (receipt?.amount ?? 0n)) return;
-      try {
-        if (keep(sign(need, exposure.aheadTokens))) post.send(receipt!);
-      } catch (error) {
-        if (!(error instanceof InfernetError)) throw error;
-        limit = error;
-      }
-    },
-    /** Whether a refusal for too small a receipt is answered by a higher one. */
-    answerShortReceipt(error: InfernetError): boolean {
-      if (error.code !== "receipt-too-small" || arrived().lastEventId > 0) return false;
-      const wanted = String(error.data.need ?? "");
-      refusals += 1;
-      if (refusals > MOST_SHORT_RECEIPTS) return false;
-      return /^\d{1,29}$/.test(wanted) && keep(sign(BigInt(wanted), admissionTokens));
-    },
-    limit: () => limit,
-    settled: () => post.idle(),
-  };
 }
 
 /** How long to go on asking: codes that pass with time are waited out, a broken line is taken up again. */
@@ -234,8 +164,8 @@ function createPatience({ isConfirmed, patienceMs, signal }: AnswerDeps, lastEve
   };
 
   return {
-    /** Waits before the next attempt, or throws the error when there shall be none. */
-    async wait(error: InfernetError): Promise<void> {
+    /** Waits before the next attempt, or throws the error when there shall be none; `isPassing` knows better. */
+    async wait(error: InfernetError, isPassing: boolean): Promise<void> {
       if (lastEventId() > reached) {
         reached = lastEventId();
         progressAt = performance.now();
@@ -245,7 +175,7 @@ function createPatience({ isConfirmed, patienceMs, signal }: AnswerDeps, lastEve
       const toldMs = Number(error.data.retryAfter ?? 0) * 1000;
       const pauseMs = Math.min(Math.max(backOffMs, toldMs), LONGEST_DELAY_MS);
       vain += 1;
-      const endsAt = await endOf(error);
+      const endsAt = isPassing ? progressAt + patienceMs : await endOf(error);
       if (endsAt === undefined || performance.now() + pauseMs > endsAt) throw error;
       await delay(pauseMs, undefined, { signal }).catch(() => {
         throw signal.reason;

@@ -5,17 +5,18 @@ import type { SignedDelivery } from "../protocol/delivery.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import { singleRequestId } from "../protocol/job.ts";
 import { decodeOffer, type Offer, type OfferedModel, offeredModel } from "../protocol/offer.ts";
-import { formatUsdc } from "../protocol/price.ts";
+import { costMillionths, formatUsdc } from "../protocol/price.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/logger.ts";
 import { followBlockTime, isDeepEnough } from "./block-time.ts";
-import type { ReceiptDesk } from "./budget.ts";
+import { type ReceiptDesk, SECONDS_PER_DAY } from "./budget.ts";
 import { findDeliveryFault } from "./delivery-check.ts";
 import type { RequesterLedger } from "./ledger.ts";
 import type { LedgerJob } from "./ledger-rows.ts";
 import { completionLimit, type ModelRequest } from "./model-request.ts";
 import type { NodeClient } from "./node-client.ts";
 import { type PaidAnswer, readPaidAnswer } from "./paid-answer.ts";
+import { createPayment } from "./payment.ts";
 import { clientOf, type Settlement } from "./settlement.ts";
 import { firstReceiptAmount } from "./sizing.ts";
 import type { Bill, SubmitEvent } from "./submission.ts";
@@ -67,8 +68,12 @@ export async function payRequest(
     client: clientOf(job, deps.seed),
   };
   try {
+    startInLedger(deps, paid);
     const { answer, delivery } = await readJudged(deps, paid, wish);
-    deps.ledger.noteEnded(job.jobId, delivery);
+    deps.ledger.transact(() => {
+      deps.ledger.noteEnded(job.jobId, delivery);
+      deps.ledger.requests.end(paid.requestId, delivery, deps.clock.nowSeconds());
+    });
     wish.emit({ type: "delivered", delivery });
     await closeQuietly(deps, paid);
     if (answer.problem) throw partialAnswer(answer.problem, job.jobId, delivery);
@@ -77,6 +82,22 @@ export async function payRequest(
   } finally {
     await paid.client.close();
   }
+}
+
+/** Keeps the request before it leaves; one that has ended is only read again. */
+function startInLedger(
+  { ledger, clock }: PaidRequestDeps,
+  { job, request, requestId, model, limit }: Paid,
+): void {
+  const { jobId } = job;
+  if (ledger.requests.find(requestId)?.state === "ended") return;
+  const createdAt = clock.nowSeconds();
+  const counts = { promptTokens: request.promptTokenBound, completionTokens: limit };
+  ledger.requests.start({
+    ...{ requestId, jobId, idempotencyKey: null, bodyHash: request.requestHash, node: job.job.node },
+    ...{ model: model.name, path: request.path, day: Math.floor(createdAt / SECONDS_PER_DAY), createdAt },
+    ...{ promptBound: request.promptTokenBound, tokenLimit: limit, canCost: costMillionths(counts, model) },
+  });
 }
 
 async function readJudged(
@@ -111,32 +132,35 @@ async function readAnswer(deps: PaidRequestDeps, paid: Paid, { signal, emit }: W
     request.stream ? Math.min(chunks * offer.chunkTokens, limit) : limit;
   const aheadTokens = tokensAhead(ledger.hasHistory(job.job.node) ? 2 : 1);
   const openBlock = await chain.getBlock("latest");
+  const now = await followBlockTime(chain, clock);
   return readPaidAnswer({
     client,
-    desk,
-    terms: {
-      jobId,
-      requestId,
-      request,
-      exposure: {
-        prices: model,
-        openingFee: job.openingFee,
-        promptTokens: request.promptTokenBound,
-        aheadTokens,
-        maxTokens: limit,
-        stepTokens: Math.ceil(offer.chunkTokens / 2),
-      },
-      firstNeed: firstReceiptAmount(request, model, aheadTokens, job.openingFee),
-      admissionTokens: tokensAhead(2),
-    },
-    now: await followBlockTime(chain, clock),
+    requestId,
+    request,
+    payment: (arrived) =>
+      createPayment({
+        ...{ client, desk, arrived, now, emit },
+        terms: {
+          jobId,
+          exposure: {
+            prices: model,
+            openingFee: job.openingFee,
+            promptTokens: request.promptTokenBound,
+            aheadTokens,
+            maxTokens: limit,
+            stepTokens: Math.ceil(offer.chunkTokens / 2),
+          },
+          firstNeed: firstReceiptAmount(request, model, aheadTokens, job.openingFee),
+          admissionTokens: tokensAhead(2),
+        },
+        warn: (message, error) => log.warn({ job: jobId, error: String(error) }, message),
+      }),
     isConfirmed: () => isDeepEnough(chain, job.deposit, openBlock.number),
     patienceMs: deps.patienceMs,
     signal,
     // The node ends its longest request by itself, waiting for a receipt in between at most so long.
     longestMs: (offer.longestRequestSeconds + 2 * offer.receiptTimeoutSeconds) * 1000,
     emit,
-    warn: (message, error) => log.warn({ job: jobId, error: String(error) }, message),
   });
 }
 
@@ -153,7 +177,9 @@ function judge(deps: PaidRequestDeps, paid: Paid, delivery: SignedDelivery, { ar
   const fault = faultOf(deps, paid, delivery, arrived);
   if (fault === undefined) return;
   const { jobId } = paid.job;
-  deps.ledger.noteEvidence(jobId, { reason: fault, delivery, arrived: { ...arrived, text: undefined } });
+  const evidence = { reason: fault, delivery, arrived: { ...arrived, text: undefined } };
+  deps.ledger.noteEvidence(jobId, evidence);
+  deps.ledger.requests.noteEvidence(paid.requestId, evidence);
   throw new InfernetError("node-misbehaved", fault, {
     hint: "Nothing more is signed for this job; the evidence is kept in the ledger. Choose another node.",
     data: { jobId },
@@ -187,12 +213,17 @@ async function endUnread(deps: PaidRequestDeps, paid: Paid, error: unknown): Pro
   const { jobId } = paid.job;
   const hasLied = error instanceof InfernetError && error.code === "node-misbehaved";
   if (hasLied) ledger.noteEvidence(jobId, { reason: error.message });
+  const now = deps.clock.nowSeconds();
+  ledger.requests.lose(paid.requestId, now);
   if (!["open", "streaming"].includes(ledger.findJob(jobId)!.phase)) return;
   ledger.noteEnded(jobId, null);
   const document = await closeQuietly(deps, paid);
   const delivery = document?.requests.find(({ requestId }) => requestId === paid.requestId)?.delivery;
-  if (delivery && !hasLied && faultOf(deps, paid, delivery, null) === undefined)
+  if (!delivery || hasLied || faultOf(deps, paid, delivery, null) !== undefined) return;
+  ledger.transact(() => {
     ledger.noteEnded(jobId, delivery);
+    ledger.requests.end(paid.requestId, delivery, now);
+  });
 }
 
 /** Asks the node to close the job; when it cannot be asked, its own settlement or the deadline does it later. */

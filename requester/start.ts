@@ -119,7 +119,6 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
         desk,
         opener,
         settlement,
-        limits,
         wallet,
         seed,
         log,

@@ -1,10 +1,8 @@
 // Owns the way from a wish to an open job: a job of an earlier run that still pays for it, or a chosen node's new one.
 import { InfernetError } from "../protocol/errors.ts";
 import { marginSeconds } from "../protocol/funding.ts";
-import { least } from "../protocol/price.ts";
 import type { Signer } from "../runtime/signers/secp256k1.ts";
 import { readBlockTime } from "./block-time.ts";
-import type { BudgetLimits } from "./budget.ts";
 import { type ChooseDeps, chooseNode } from "./choose.ts";
 import { paysOwnGas } from "./gas.ts";
 import type { LedgerJob } from "./ledger-rows.ts";
@@ -12,6 +10,7 @@ import { type ModelRequest, readModelRequest } from "./model-request.ts";
 import type { JobOpener } from "./opening.ts";
 import { type PaidRequestDeps, payRequest } from "./paid-request.ts";
 import { canStillBeRelayed } from "./relayed-opening.ts";
+import { depositFor } from "./sizing.ts";
 import type { Bill, SubmitEvent, SubmitInput } from "./submission.ts";
 import type { WorkList } from "./work-list.ts";
 
@@ -19,7 +18,6 @@ export type SubmitDeps = PaidRequestDeps &
   Pick<ChooseDeps, "allowPrivate" | "verdictOn"> & {
     opener: JobOpener;
     wallet: Signer;
-    limits: BudgetLimits;
     work: WorkList;
     /** Begins to bring the jobs of earlier runs to their end that nobody takes over. */
     tendLeft(): void;
@@ -84,11 +82,15 @@ async function planJob(
 ): Promise<LedgerJob> {
   if (lifeSeconds !== undefined && !(lifeSeconds > 0 && lifeSeconds < MAX_LIFE_SECONDS))
     throw new InfernetError("bad-request", "the deadline must be less than 30 days away");
-  const maxCharge = affordable(deps, wished);
-  const choice = await chooseNode(deps, { request, node, maxCharge, isRelayed });
+  const mostWished = deps.desk.affordable(wished);
+  const choice = await chooseNode(deps, { request, node, maxCharge: mostWished, isRelayed });
+  const maxCharge = deps.desk.affordable(mostWished, choice.node);
   const { endpoint, estimatedCost, latencyMs, signedOffer } = choice;
   emit({ type: "chosen", node: choice.node, endpoint, offer: signedOffer.offer, estimatedCost, latencyMs });
-  const planned = await deps.opener.plan(request, choice, { maxCharge, isRelayed, lifeSeconds });
+  const { offer } = signedOffer;
+  const deposit = depositFor(request, choice.model, offer, maxCharge, isRelayed ? offer.openingFee : 0n);
+  const { path, requestHash } = request;
+  const planned = await deps.opener.plan(choice, { requestHash, path, deposit, maxCharge, lifeSeconds });
   deps.work.take(planned.jobId);
   return planned;
 }
@@ -104,17 +106,6 @@ async function openPlanned(
   const { jobId, deposit, openTx, openGas } = job;
   emit({ type: "opened", jobId, deposit, tx: openTx!, gasUsed: openGas });
   return job;
-}
-
-/** The most that a new job may cost: what was wished, within the budget for a job and what is left of the day's. */
-function affordable({ desk, limits }: SubmitDeps, wished = limits.perJob): bigint {
-  const dayLeft = desk.dayLeft();
-  if (dayLeft === 0n) {
-    throw new InfernetError("over-budget", "today's budget is spent", {
-      hint: "Raise the daily budget, or wait until tomorrow (UTC).",
-    });
-  }
-  return least(wished, limits.perJob, dayLeft);
 }
 
 function stopIfAborted(signal: AbortSignal, undo: () => void): void {

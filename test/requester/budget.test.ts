@@ -38,7 +38,7 @@ const anyAsk: fc.Arbitrary<Ask> = fc.record({
   stepTokens: fc.integer({ min: 1, max: 64 }),
   deposit: amount,
   maxCharge: amount,
-  dayLeft: amount,
+  left: fc.tuple(amount).map(([day]) => [{ limit: "maxUsdcPerDay" as const, amount: day }]),
   now: seconds.map((after) => OPENED_AT + after),
   openedAt: fc.constant(OPENED_AT),
   deadline: seconds.map((after) => OPENED_AT + after),
@@ -63,7 +63,7 @@ describe("what a requester signs", () => {
         const { promptTokens, arrivedTokens, aheadTokens, maxTokens, prices, openingFee } = ask;
         const completionTokens = Math.min(arrivedTokens + aheadTokens, maxTokens);
         const own = chargeOf([{ promptTokens, completionTokens }], prices, openingFee);
-        for (const limit of [ask.deposit, ask.maxCharge, ask.signed + ask.dayLeft, ask.need, own])
+        for (const limit of [ask.deposit, ask.maxCharge, ask.signed + ask.left[0]!.amount, ask.need, own])
           expect(signed <= limit, `${signed} <= ${limit}`).to.equal(true);
       }),
       2_000,
@@ -99,7 +99,7 @@ describe("what a requester signs", () => {
           need,
           deposit: limit,
           maxCharge: limit,
-          dayLeft: limit,
+          left: [{ limit: "maxUsdcPerDay" as const, amount: limit }],
           deadline: OPENED_AT + 20_000,
         };
         expect(outcomeOf(roomy)).to.equal(need > ask.signed ? need : "keep");
@@ -117,7 +117,7 @@ describe("what a requester signs", () => {
       maxTokens: 1000,
       stepTokens: 32,
     },
-    ...{ deposit: 1000n, maxCharge: 1000n, dayLeft: 1000n },
+    ...{ deposit: 1000n, maxCharge: 1000n, left: [] },
     ...{ now: OPENED_AT, openedAt: OPENED_AT, deadline: OPENED_AT + 3600 },
   };
 
@@ -128,14 +128,15 @@ describe("what a requester signs", () => {
   });
 
   it("goes up to a limit of the user's, and says which one stopped it there", async () => {
+    const day = (amount: bigint) => ({ left: [{ limit: "maxUsdcPerDay" as const, amount }] });
     const limits = [
       [{ deposit: 70n }, "the job's deposit"],
       [{ maxCharge: 70n }, "the most that this job may cost"],
-      [{ dayLeft: 20n }, "today's budget"],
+      [day(20n), "today's budget"],
     ] as const;
     for (const [limit, name] of limits) {
       expect(outcomeOf({ ...ASK, ...limit })).to.equal(70n);
-      const there = { ...ASK, ...limit, signed: 70n, ...("dayLeft" in limit ? { dayLeft: 0n } : {}) };
+      const there = { ...ASK, ...limit, signed: 70n, ...("left" in limit ? day(0n) : {}) };
       const failure = await failureOf(() => decide(there));
       expect(failure.code).to.equal("over-budget");
       expect(failure.message).to.contain(name);
@@ -150,7 +151,8 @@ describe("the receipt desk", () => {
   };
   const SEEN = { lastEventId: 0, transcript: ZERO_WORD, now: OPENED_AT };
 
-  function openDesk(limits = { perJob: 1_000n, perDay: 1_500n }) {
+  function openDesk({ perJob, perDay } = { perJob: 1_000n, perDay: 1_500n }) {
+    const limits = { perRequest: perJob, perJob, perDay, perNode: perDay * 2n, perNewNode: perDay * 2n };
     const store = openStore(join(temporaryFolder(), "requester.db"), REQUESTER_MIGRATIONS);
     const ledger = openLedger(store);
     const clock = { now: OPENED_AT, nowSeconds: () => clock.now };

@@ -7,7 +7,7 @@ import { createSigner, generatePrivateKey } from "../../runtime/signers/secp256k
 import { openStore } from "../../runtime/store.ts";
 import { killProcess, startProcess, temporaryFolder } from "../support/machine.ts";
 import { CHUNK_TOKENS, honest, type LyingNode, PRICES, startLyingNode } from "./lying-node.ts";
-import { chatBody, ETHER, SILENT, startWorld, type World } from "./world.ts";
+import { BUDGET, chatBody, ETHER, SILENT, startWorld, type World } from "./world.ts";
 
 const TOKENS = 60;
 /** Kills fall before, between and after receipts. */
@@ -41,7 +41,8 @@ describe("a requester that is killed while it pays", function () {
       const store = openStore("${join(folder, "requester.db")}", REQUESTER_MIGRATIONS);
       const requester = await startRequester({
         chain, store, log: createLogger({ level: "silent" }), wallet: createSigner("${key}"), seed: "${key}",
-        clock: systemClock, budget: { perJob: 1_000_000n, perDay: 1_000_000n },
+        clock: systemClock,
+        budget: { perRequest: 1_000_000n, perJob: 1_000_000n, perDay: 1_000_000n, perNode: 1_000_000n, perNewNode: 1_000_000n },
       });
       let pieces = 0;
       const onEvent = (event) => {
@@ -73,7 +74,7 @@ describe("a requester that is killed while it pays", function () {
       const store = openStore(join(folder, "requester.db"), REQUESTER_MIGRATIONS);
       const requester = await startRequester({
         ...{ chain: world.chain, store, log: SILENT, wallet, seed: key, clock: systemClock },
-        budget: { perJob: 1_000_000n, perDay: 1_000_000n },
+        budget: { ...BUDGET, perDay: 1_000_000n },
       });
       const [left] = requester.listJobs();
       const highest = node.seen.receipts.at(-1)!;

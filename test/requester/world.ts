@@ -15,6 +15,11 @@ import { temporaryFolder } from "../support/machine.ts";
 
 export const MODEL = "tiny";
 export const ETHER = 10n ** 18n;
+/** A million base units for everything but a day. */
+export const BUDGET: BudgetLimits = {
+  ...{ perRequest: 1_000_000n, perJob: 1_000_000n, perDay: 5_000_000n },
+  ...{ perNode: 5_000_000n, perNewNode: 1_000_000n },
+};
 export const SILENT = createLogger({ level: "silent" });
 
 export type World = { local: LocalChain; chain: Chain; stop(): Promise<void> };
@@ -69,7 +74,7 @@ export async function startBuyer(
       ...{ chain: world.chain, store, log: SILENT, wallet, seed, clock: options.clock ?? systemClock },
       account: options.account,
       patienceMs: 1_500,
-      budget: { perJob: 1_000_000n, perDay: 5_000_000n, ...options.budget },
+      budget: { ...BUDGET, ...options.budget },
     });
     requester.subscribe((event) => events.push(event));
     return requester;
