@@ -14,19 +14,26 @@ export async function readBlockTime(chain: Chain, clock: Clock): Promise<number>
 
 /** Block time as a function: read once here, carried on by the monotonic clock, refreshed in the background. */
 export async function followBlockTime(chain: Chain, clock: Clock): Promise<() => number> {
-  let time = await readBlockTime(chain, clock);
-  let readAt = performance.now();
+  return carryBlockTime(chain, clock, await readBlockTime(chain, clock));
+}
+
+/** The same from a time that is known now: the clock's unless told otherwise, until the chain is asked at the first use. */
+export function carryBlockTime(chain: Chain, clock: Clock, known?: number): () => number {
+  let time = known ?? clock.nowSeconds();
+  let readAt = known === undefined ? Number.NEGATIVE_INFINITY : performance.now();
+  let carriedAt = performance.now();
   let isReading = false;
-  const carry = () => time + Math.floor((performance.now() - readAt) / 1000);
+  const carry = () => time + Math.floor((performance.now() - carriedAt) / 1000);
   const refresh = async () => {
     isReading = true;
     try {
       const read = await readBlockTime(chain, clock);
       time = Math.max(read, carry());
-      readAt = performance.now();
+      carriedAt = performance.now();
     } catch {
       // The carried time goes on; an RPC that fails now is met again where it matters.
     }
+    readAt = performance.now();
     isReading = false;
   };
   return () => {

@@ -19,9 +19,14 @@ export type ExpectedDelivery = {
   received: { transcript: Hex; textBytes: number } | null;
   /** The most that the requester has signed for. */
   signed: bigint;
+  /**
+   * For a request of a session: what all of the session may be charged by now, in base units. A single job's charge is
+   * its only request's.
+   */
+  sessionCharge?: bigint;
 };
 
-/** Why a single job's delivery is false, or undefined when nothing speaks against it. */
+/** Why a delivery is false, or undefined when nothing speaks against it. */
 export function findDeliveryFault(delivery: SignedDelivery, expected: ExpectedDelivery): string | undefined {
   const { received, prices } = expected;
   if (recoverSigner(deliveryDigest(expected.domain, delivery), delivery.signature) !== expected.node)
@@ -37,8 +42,23 @@ export function findDeliveryFault(delivery: SignedDelivery, expected: ExpectedDe
     return `the delivery counts ${delivery.promptTokens} prompt tokens, more than the prompt can hold`;
   if (delivery.cost !== costMillionths(delivery, prices))
     return "the delivery's cost is not its counts at the offer's prices";
-  const charges = [0n, expected.openingFee].map((fee) => chargeOf([delivery], prices, fee));
-  if (!charges.includes(delivery.jobCharge)) return "the delivery's charge is not its cost, rounded up";
+  const fault = faultOfCharge(delivery, expected);
+  if (fault !== undefined) return fault;
   if (delivery.jobCharge > expected.signed) return "the delivery charges more than was signed for";
+  return undefined;
+}
+
+function faultOfCharge(
+  delivery: SignedDelivery,
+  { prices, openingFee, sessionCharge }: ExpectedDelivery,
+): string | undefined {
+  const { jobCharge } = delivery;
+  if (sessionCharge === undefined) {
+    const charges = [0n, openingFee].map((fee) => chargeOf([delivery], prices, fee));
+    return charges.includes(jobCharge) ? undefined : "the delivery's charge is not its cost, rounded up";
+  }
+  if (jobCharge < chargeOf([delivery], prices)) return "the delivery's job charge is below its own cost";
+  if (jobCharge > sessionCharge)
+    return `the delivery charges ${jobCharge} for the session, more than the ${sessionCharge} that its requests can have cost`;
   return undefined;
 }

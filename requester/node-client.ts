@@ -171,7 +171,8 @@ function errorOfAnswer({ status, headers }: HttpAnswer, text: string): InfernetE
     const { hint: toldHint, data } = told;
     return new InfernetError(told.code, told.message, { hint: toldHint, data: { ...data, ...waited } });
   }
-  const fallback = status === 429 ? "node-busy" : "node-misbehaved";
+  // A server error without a word of the node's own is whatever stands before it.
+  const fallback = status === 429 ? "node-busy" : status >= 500 ? "node-unreachable" : "node-misbehaved";
   return new InfernetError(fallback, `the node answered ${status}${message ? `: ${message}` : ""}`, {
     data: waited,
   });

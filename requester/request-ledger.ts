@@ -15,7 +15,6 @@ export const REQUESTS_MIGRATION = `
   ALTER TABLE jobs ADD COLUMN settled INTEGER NOT NULL DEFAULT 0;
   ALTER TABLE jobs ADD COLUMN lost INTEGER NOT NULL DEFAULT 0;
   ALTER TABLE jobs ADD COLUMN used_at INTEGER;
-  CREATE INDEX lies_of_node ON jobs (node) WHERE evidence IS NOT NULL;
   CREATE INDEX deliveries_of_node ON jobs (node) WHERE delivery IS NOT NULL;
 
   CREATE TABLE requests (

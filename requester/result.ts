@@ -44,14 +44,16 @@ export async function readResult(job: LedgerJob, seed: Hex, domain: Domain): Pro
   }
 }
 
-async function readReplay(
-  client: NodeClient,
+/** A request's answer again, from its first event to its delivery. Throws `not-found` when its node keeps it no more. */
+export async function readReplay(
+  client: Pick<NodeClient, "replay">,
   requestId: Hex,
+  onPayload: (payload: string, text: string) => void = () => {},
 ): Promise<{ arrived: Arrived; delivery: SignedDelivery }> {
   const reader = createAnswerReader(requestId);
   for await (const { id, event, data } of await client.replay(requestId)) {
     if (event !== INFERNET_EVENT) {
-      reader.accept(id, data);
+      onPayload(data, reader.accept(id, data).text);
       continue;
     }
     const told = parseJsonWith(infernetEventSchema, data, "node-misbehaved", "an event of the node");

@@ -8,6 +8,7 @@ import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/logger.ts";
 import type { Signer } from "../runtime/signers/secp256k1.ts";
 import type { Store } from "../runtime/store.ts";
+import { carryBlockTime } from "./block-time.ts";
 import { type BudgetLimits, createReceiptDesk } from "./budget.ts";
 import { type JobReport, reportJob } from "./job-report.ts";
 import { openLedger } from "./ledger.ts";
@@ -16,6 +17,8 @@ import { createJobOpener } from "./opening.ts";
 import { recoverJobs } from "./recovery.ts";
 import { type JobResult, readResult } from "./result.ts";
 import { openVerdicts } from "./routing/verdicts.ts";
+import type { SessionSettings } from "./sessions/session-opening.ts";
+import { createSessions, type Sessions } from "./sessions/sessions.ts";
 import { createSettlement, type Refund, type RefundWish } from "./settlement.ts";
 import type { Bill, SubmitEvent, SubmitInput } from "./submission.ts";
 import { submitRequest } from "./submit.ts";
@@ -35,6 +38,7 @@ export type RequesterDeps = {
   seed: Hex;
   clock: Clock;
   budget: BudgetLimits;
+  sessions?: Partial<SessionSettings>;
   /** How long to try to reach a node that went away during an answer, in milliseconds. */
   patienceMs?: number;
   /** Whether nodes' endpoints may lead into private networks on a real chain, too. */
@@ -42,6 +46,8 @@ export type RequesterDeps = {
 };
 
 const PATIENCE_MS = 20_000;
+/** Half a USDC, ten minutes. */
+const SESSION_SETTINGS: SessionSettings = { depositUsdc: 500_000n, idleSeconds: 600 };
 
 export type RequesterSnapshot = {
   active: Hex[];
@@ -55,6 +61,8 @@ export type Requester = {
   account: Address;
   /** Pays for one request: see `SubmitInput` and `Bill`. Meanwhile what an earlier run left behind is tended. */
   submit(input: SubmitInput): Promise<Bill>;
+  /** Open jobs that pay for any number of requests. */
+  sessions: Sessions;
   /** A job after a look at the chain. Throws `job-not-found`. */
   status(jobId: Hex): Promise<JobReport>;
   /** The delivery, and the answer again where its node still keeps it: at no charge. See `readResult`. */
@@ -94,6 +102,26 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
   const work = createWorkList(ledger);
   const verdicts = openVerdicts(store);
   const settlement = createSettlement({ chain, ledger, sender, wallet, seed, clock, allowPrivate });
+  const sessions = createSessions({
+    ...{
+      chain,
+      ledger,
+      desk,
+      opener,
+      settlement,
+      work,
+      wallet,
+      account,
+      seed,
+      log,
+      clock,
+      limits,
+      patienceMs,
+    },
+    ...{ allowPrivate, verdictOn: verdicts.on },
+    settings: { ...SESSION_SETTINGS, ...deps.sessions },
+    now: carryBlockTime(chain, clock),
+  });
   const moveDeps = { chain, ledger, sender, wallet, account, clock, allowPrivate };
   const running = new Set<Promise<unknown>>();
   const listeners = new Set<(event: SubmitEvent) => void>();
@@ -145,6 +173,7 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
   return {
     account,
     submit,
+    sessions,
     status: async (jobId) => reportJob(await settlement.sync(jobId)),
     result: async (jobId) => readResult(await settlement.sync(jobId), seed, chain.domain),
     async wait(jobId, wait) {
@@ -167,6 +196,7 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
     },
     async stop() {
       stopped.abort();
+      await sessions.stop();
       await Promise.allSettled(running);
     },
     snapshot: () => ({
