@@ -30,6 +30,8 @@ export type FollowOptions = {
   /** A batch that throws is reported to `onError` and comes again. */
   onBatch(batch: EventBatch): Promise<void> | void;
   onError(error: unknown): void;
+  /** Called after each round that reached the head, with new blocks or without. */
+  onCaughtUp?(): void;
   signal: AbortSignal;
 };
 
@@ -58,6 +60,7 @@ export function followEvents(chain: Chain, options: FollowOptions): Follower {
       try {
         await poll();
         failures = 0;
+        if (!signal.aborted) options.onCaughtUp?.();
         for (const waiter of served) waiter.resolve();
       } catch (error) {
         if (!signal.aborted) onError(error);

@@ -5,7 +5,7 @@ import { InfernetError } from "../protocol/errors.ts";
 import type { ListedModel } from "../protocol/offer.ts";
 import type { UpstreamModel } from "../provider/upstreams/upstream.ts";
 import type { Context } from "./context.ts";
-import { openUpstreamOf, pickModels, type UpstreamFlags } from "./upstream-flags.ts";
+import { modelsOfUpstreams, pickModels, type UpstreamFlags } from "./upstream-flags.ts";
 import type { PricedModel } from "./values.ts";
 
 /** `check` is false with `--no-check`. */
@@ -26,12 +26,11 @@ export async function listedModels(
   return withDigests(priced, await upstreamModels(context, flags));
 }
 
-/** The upstream's models, one at least. Throws `model-not-found` when it has none. */
+/** The upstreams' models, one at least. Throws `model-not-found` when it has none. */
 export async function upstreamModels(context: Context, flags: UpstreamFlags): Promise<UpstreamModel[]> {
-  const upstream = await openUpstreamOf(context, flags);
-  const models = await upstream.listModels();
+  const models = await modelsOfUpstreams(context, flags);
   if (models.length > 0) return models;
-  throw new InfernetError("model-not-found", `the upstream (${upstream.kind}) has no model`, {
+  throw new InfernetError("model-not-found", "what runs the models has none", {
     hint: "Give it one first, for example: ollama pull llama3.2:1b.",
   });
 }

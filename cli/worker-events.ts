@@ -23,6 +23,15 @@ export function renderProviderEvent(event: ProviderEvent): string {
       return `sent for a requester: ${event.kind}, ${event.tx}`;
     case "paidOut":
       return `paid out ${formatUsdc(event.amount)} USDC to the payee: ${event.tx}`;
+    case "upstreamChanged": {
+      const name = printable(event.name);
+      if (event.state === "down") return `${name} is down: ${printable(event.reason ?? "")}`;
+      return `${name} is up: ${event.models.map(printable).join(", ") || "no models"}`;
+    }
+    case "lightChanged":
+      return event.live
+        ? "your node is live"
+        : `your node is not live: ${printable(event.reasons.join("; "))}`;
     case "refused":
       return `job${job} refused: ${printable(event.reason)}`;
     case "error":
@@ -30,6 +39,7 @@ export function renderProviderEvent(event: ProviderEvent): string {
     case "tokensReleased":
     case "receiptAccepted":
     case "jobOver":
+    case "queueChanged":
       return "";
   }
 }

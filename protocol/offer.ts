@@ -31,7 +31,8 @@ export const offerSchema = z.object({
   tlsKeyHash: hexSchema(32).nullable(),
   issuedAt: z.int().nonnegative(),
   expires: z.int().nonnegative(),
-  models: z.array(offeredModelSchema).min(1).max(256),
+  /** None while nothing that runs them is up. */
+  models: z.array(offeredModelSchema).max(256),
   chunkTokens: z.int().min(1).max(4096),
   receiptTimeoutSeconds: z.int().min(1).max(600),
   /** Completion tokens of a request that names no limit, and the most that one may name. */
@@ -42,8 +43,8 @@ export const offerSchema = z.object({
   openingFee: uintSchema(96),
   /** The least fee of a withdrawal that the node is to broadcast. */
   relayFee: uintSchema(96),
-  /** Requests that run at the same time. */
-  capacity: z.int().min(1).max(10_000),
+  /** Requests that run at the same time, over all that runs its models and is up. */
+  capacity: z.int().min(0).max(10_000),
 });
 
 export type OfferedModel = z.infer<typeof offeredModelSchema>;

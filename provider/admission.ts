@@ -1,4 +1,4 @@
-// Owns who may run: the node's capacity, and each job's receipt shared among its requests in order of arrival.
+// Owns what each job's receipt covers: shared among its requests in order of arrival, never more than is signed for.
 import type { Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import { least, roundCharge } from "../protocol/price.ts";
@@ -6,7 +6,7 @@ import type { JobLedger } from "./job-ledger.ts";
 import type { LedgerJob } from "./ledger-rows.ts";
 import { millionthsOf } from "./metering.ts";
 
-/** A request's place on the node and its share of its job's receipt, in millionths of a base unit. */
+/** A request's share of its job's receipt, in millionths of a base unit. */
 export type Seat = {
   /** What the request may cost in all, of which every millionth is signed for. */
   covered(): bigint;
@@ -19,16 +19,15 @@ export type Seat = {
   ask(cover: bigint): bigint | undefined;
   /** Resolves to true as soon as `cover` is covered, to false after `timeoutMs` or when the signal aborts. */
   waitFor(cover: bigint, timeoutMs: number, signal: AbortSignal): Promise<boolean>;
-  /** Gives up the place; the ledger holds what the request cost. Idempotent. */
+  /** Gives up the share; the ledger holds what the request cost. Idempotent. */
   leave(): void;
 };
 
 export type Admission = {
-  /** Takes a seat of `cover` millionths. Throws `node-busy`, or `receipt-too-small` with the `need` of the job. */
+  /** Takes a seat of `cover` millionths. Throws `receipt-too-small` with the `need` of the job. */
   admit(job: LedgerJob, cover: bigint): Seat;
   /** Hands out what a job's receipt now covers; to be called after every accepted receipt. */
   grant(jobId: Hex): void;
-  running(): number;
 };
 
 type Place = { covered: bigint; asked: bigint; waiters: Set<() => void> };
@@ -38,9 +37,8 @@ type Place = { covered: bigint; asked: bigint; waiters: Set<() => void> };
  */
 type Account = { settled: bigint; places: Set<Place>; asks: { place: Place; cover: bigint }[] };
 
-export function createAdmission(ledger: JobLedger, capacity: number): Admission {
+export function createAdmission(ledger: JobLedger): Admission {
   const accounts = new Map<Hex, Account>();
-  let running = 0;
 
   const receiptOf = (jobId: Hex) => ledger.findJob(jobId)?.receipt?.amount ?? 0n;
 
@@ -76,7 +74,6 @@ export function createAdmission(ledger: JobLedger, capacity: number): Admission 
     leave() {
       if (!account.places.delete(place)) return;
       account.asks = account.asks.filter((ask) => ask.place !== place);
-      running -= 1;
       // Only the ledger knows what the request came to; an account is read from it again when it is next needed.
       if (account.places.size === 0) accounts.delete(job.jobId);
       else account.settled = settledOf(ledger.findJob(job.jobId) ?? job);
@@ -86,11 +83,6 @@ export function createAdmission(ledger: JobLedger, capacity: number): Admission 
 
   return {
     admit(job, cover) {
-      if (running >= capacity) {
-        throw new InfernetError("node-busy", `the node already runs ${capacity} requests`, {
-          hint: "Send the request again a little later, or choose another node.",
-        });
-      }
       const account: Account = accounts.get(job.jobId) ?? {
         settled: settledOf(job),
         places: new Set(),
@@ -107,11 +99,9 @@ export function createAdmission(ledger: JobLedger, capacity: number): Admission 
       const place: Place = { covered: cover, asked: cover, waiters: new Set() };
       account.places.add(place);
       accounts.set(job.jobId, account);
-      running += 1;
       return seatOf(job, account, place);
     },
     grant,
-    running: () => running,
   };
 }
 

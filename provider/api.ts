@@ -9,6 +9,7 @@ import { MODEL_PATHS, OFFER_PATH } from "../protocol/wire.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/logger.ts";
 import { createAdmission } from "./admission.ts";
+import type { Dispatcher } from "./dispatch.ts";
 import type { JobLedger } from "./job-ledger.ts";
 import type { LedgerJob } from "./ledger-rows.ts";
 import type { Offers } from "./offers.ts";
@@ -16,7 +17,6 @@ import { PaidRequests } from "./paid-requests.ts";
 import { createReceiptDesk } from "./receipts.ts";
 import { addJobRoutes } from "./routes/jobs.ts";
 import { addModelRoute } from "./routes/models.ts";
-import type { Upstream } from "./upstreams/upstream.ts";
 
 /** Requests outlive their last listener, and listeners their last sign of life, by so long. */
 const PATIENCE_MS = 60_000;
@@ -31,25 +31,23 @@ export type ApiDependencies = {
   /** Settlement's: settles the jobs that are over, as far as that pays now. */
   reviewJobs(): Promise<void>;
   offers: Offers;
-  upstream: Upstream;
-  /** Requests that run at the same time. */
-  capacity: number;
+  dispatcher: Dispatcher;
+  /** Why the node does not sell now, in words that anybody may know; none while it does. */
+  hindrances(): readonly string[];
   clock: Clock;
   log: Log;
   patienceMs?: number;
 };
 
 export type Api = {
-  /** Requests that run now. */
-  running(): number;
   /** Ends all running requests, charging what was released; resolves when their deliveries are durable. */
   stop(): Promise<void>;
 };
 
 /** Puts all routes on a server that does not listen yet. */
 export function serveApi(app: FastifyInstance, deps: ApiDependencies): Api {
-  const { domain, ledger, offers, upstream, clock, log, reviewJobs } = deps;
-  const admission = createAdmission(ledger, deps.capacity);
+  const { domain, ledger, offers, dispatcher, clock, log, reviewJobs } = deps;
+  const admission = createAdmission(ledger);
   const receipts = createReceiptDesk(domain, ledger, admission.grant);
   const requests = new PaidRequests({
     ledger,
@@ -58,22 +56,25 @@ export function serveApi(app: FastifyInstance, deps: ApiDependencies): Api {
     offers,
     receipts,
     admission,
-    upstream,
+    dispatcher,
     clock,
     log,
     patienceMs: deps.patienceMs ?? PATIENCE_MS,
   });
-  addPublicRoutes(app, offers);
+  addPublicRoutes(app, deps);
   for (const path of MODEL_PATHS) addModelRoute(app, path, { ledger, offers, requests });
   addJobRoutes(app, { ledger, requests, receipts, reviewJobs });
   return {
-    running: admission.running,
     stop: () => requests.stop(new InfernetError("interrupted", "the node is stopping")),
   };
 }
 
-function addPublicRoutes(app: FastifyInstance, offers: Offers): void {
-  app.get("/healthz", async () => ({ status: "ok" }));
+function addPublicRoutes(app: FastifyInstance, { offers, hindrances }: ApiDependencies): void {
+  app.get("/healthz", async (_request, reply) => {
+    const reasons = hindrances();
+    if (reasons.length === 0) return { status: "ok" };
+    return reply.code(503).send({ status: "unavailable", reasons });
+  });
   app.get(OFFER_PATH, async (_request, reply) =>
     reply.type("application/json").send(formatServedOffer(offers.current())),
   );

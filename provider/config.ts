@@ -1,5 +1,7 @@
 // Owns what an operator decides about a provider: where it listens, what it asks, and when it goes to the chain.
 import type { Prices } from "../protocol/price.ts";
+import type { QueueRule } from "./dispatch.ts";
+import type { HealthTimes } from "./dispatch-health.ts";
 
 /** Blocks that must stand on a job's opening before it is served, by the requester's unconfirmed deposits in base units. */
 export type ConfirmationRule = {
@@ -67,8 +69,10 @@ export type ProviderConfig = {
   /** The least fee of a withdrawal that this node broadcasts. */
   relayFee: bigint;
   relay: RelayRule;
-  /** Requests that run at the same time. */
+  /** Requests that run at the same time over all upstreams, at most. */
   capacity: number;
+  queue: QueueRule;
+  health: HealthTimes;
   offerLifeSeconds: number;
   confirmations: ConfirmationRule;
   settle: SettlementRule;
@@ -97,7 +101,9 @@ export const PROVIDER_DEFAULTS: Omit<ProviderConfig, "listen" | "endpoint"> = {
     overall: { burst: 20, perHour: 300 },
     simulations: { burst: 60, perHour: 3600 },
   },
-  capacity: 4,
+  capacity: 10_000,
+  queue: { perRequester: 32, total: 128, waitMs: 60_000 },
+  health: { everyMs: 2_000, timeoutMs: 3_000, restMs: 10_000 },
   offerLifeSeconds: 3600,
   confirmations: { latestUpTo: 1_000_000n, blocks: 1, safeUpTo: 50_000_000n },
   settle: {

@@ -35,6 +35,20 @@ export type ProviderEvent =
   /** A transaction that this node sent for a requester is mined. */
   | { type: "relayed"; kind: "open" | "deposit" | "withdraw" | "refund"; tx: Hex; gasUsed: bigint }
   | { type: "paidOut"; tx: Hex; gasUsed: bigint; amount: bigint }
+  /** An upstream came up, went down, or has other models than before; the offer says so already. */
+  | {
+      type: "upstreamChanged";
+      name: string;
+      kind: string;
+      state: "up" | "down";
+      reason: string | null;
+      models: string[];
+      capacity: number;
+    }
+  /** So many requests wait for a free upstream now. */
+  | { type: "queueChanged"; queued: number }
+  /** The node sells from now on, or sells no more, and why. */
+  | { type: "lightChanged"; live: boolean; reasons: string[] }
   | { type: "refused"; jobId: Hex; code: ErrorCode; reason: string }
   | { type: "error"; code: string; message: string; jobId: Hex | null };
 
@@ -62,7 +76,7 @@ export function createEventHub(onListenerError: (error: unknown) => void): Event
 }
 
 /** The event that tells an error; a code of "bug" stands for what no user should meet. */
-export function errorEvent(error: unknown, jobId: Hex | null): ProviderEvent {
+export function errorEvent(error: unknown, jobId: Hex | null): ProviderEvent & { type: "error" } {
   const code = error instanceof InfernetError ? error.code : "bug";
   const message = error instanceof Error ? error.message : String(error);
   return { type: "error", code, message, jobId };

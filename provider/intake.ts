@@ -30,6 +30,10 @@ export type IntakeDependencies = {
   events: EventHub;
   /** Called after each reading of the chain is durable. */
   onHead(head: Block): void;
+  /** Called after each look at the chain. */
+  onLook?(): void;
+  /** Called when the node's entry in the Registry has changed. */
+  onNodeChanged?(): void;
 };
 
 export type Intake = {
@@ -44,14 +48,21 @@ export type Intake = {
   head(): Block | undefined;
   /** Reads the chain up to its head of now. */
   poke(): Promise<void>;
+  /** Why the chain cannot be followed; null while it is. */
+  trouble(): string | null;
   stop(): Promise<void>;
 };
+
+/** Looks in a row that may fail before the chain counts as out of reach. */
+const TOLERATED_FAILURES = 1;
 
 /** Starts to follow the chain from the ledger's cursor. */
 export function startIntake(deps: IntakeDependencies): Intake {
   const { chain, ledger, openings, node, events } = deps;
   const abort = new AbortController();
   let head: Block | undefined;
+  let failures = 0;
+  let trouble: string | null = null;
 
   const follower = followEvents(chain, {
     from: openings.cursors()[0] ?? null,
@@ -63,8 +74,20 @@ export function startIntake(deps: IntakeDependencies): Intake {
       await recordBatch(deps, batch);
       head = batch.head;
       deps.onHead(batch.head);
+      if (batch.events.some(({ kind }) => kind === "nodeChanged")) deps.onNodeChanged?.();
     },
-    onError: (error) => events.emit(errorEvent(error, null)),
+    onCaughtUp() {
+      failures = 0;
+      trouble = null;
+      deps.onLook?.();
+    },
+    onError(error) {
+      failures += 1;
+      const event = errorEvent(error, null);
+      if (failures > TOLERATED_FAILURES) trouble = event.message;
+      events.emit(event);
+      deps.onLook?.();
+    },
   });
 
   async function findOpened(jobId: Hex): Promise<LedgerJob | undefined> {
@@ -103,6 +126,7 @@ export function startIntake(deps: IntakeDependencies): Intake {
     findOpened,
     head: () => head,
     poke: () => follower.poke(),
+    trouble: () => trouble,
     async stop() {
       abort.abort();
       await follower.done;

@@ -1,4 +1,4 @@
-// Owns the node's offer: built from what the upstream has, signed, renewed in time, and kept until its jobs close.
+// Owns the node's offer: built from what is up and listed, signed, renewed in time, and kept until its jobs close.
 import type { Address, Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import {
@@ -18,16 +18,20 @@ import type { Log } from "../runtime/logger.ts";
 import type { Signer } from "../runtime/signers/secp256k1.ts";
 import type { Store } from "../runtime/store.ts";
 import type { ProviderConfig } from "./config.ts";
-import type { Upstream } from "./upstreams/upstream.ts";
+import type { Dispatcher } from "./dispatch.ts";
+import type { UpstreamModel } from "./upstreams/upstream.ts";
+
+/** What of a node's entry in the Registry matters to its offers. */
+export type OfferListing = { payee: Address; models: readonly ListedModel[]; active: boolean };
 
 export type OfferDependencies = {
   config: ProviderConfig;
   domain: Domain;
   contracts: { registry: Address; escrow: Address; usdc: Address };
   /** What the Registry says of this node now; undefined when it is not registered. */
-  listing: () => Promise<{ payee: Address; models: readonly ListedModel[] } | undefined>;
+  listing: () => Promise<OfferListing | undefined>;
   tlsKeyHash: Hex | null;
-  upstream: Upstream;
+  dispatcher: Pick<Dispatcher, "listModels" | "capacityFor" | "snapshot" | "subscribe">;
   signer: Signer;
   store: Store;
   clock: Clock;
@@ -39,7 +43,9 @@ export type Offers = {
   current(): SignedOffer;
   /** An offer that this node once signed and still keeps. */
   byHash(offerHash: Hex): SignedOffer | undefined;
-  /** Signs a new offer when models or prices changed or half of the old one's life is over. */
+  /** What the Registry said of this node when it was last asked; undefined once it does not know the node any more. */
+  listing(): OfferListing | undefined;
+  /** Asks the Registry, and signs a new offer when terms changed or half of the old one's life is over. */
   refresh(): Promise<SignedOffer>;
   /** Refreshes by itself from now on. */
   keepFresh(): void;
@@ -56,11 +62,11 @@ const KEPT_SECONDS = 31 * 24 * 3600;
 const CLOCK_SKEW_SECONDS = 60;
 
 /**
- * The node's offers, with a first one signed and kept. Throws `not-registered` without a listing, `model-not-found` when
- * the upstream has none of the listed models, and what the upstream throws.
+ * The node's offers, with a first one signed and kept; whenever the upstreams change, the next is signed at once. Throws
+ * `not-registered` without a listing, and `model-not-found` when all upstreams are up and have no listed model.
  */
 export async function createOffers(deps: OfferDependencies): Promise<Offers> {
-  const { config, domain, signer, store, clock, log } = deps;
+  const { config, domain, signer, store, clock, log, dispatcher } = deps;
   const insert = store.db.prepare(
     "INSERT OR IGNORE INTO offers (offer_hash, bytes, signature, issued_at, expires) VALUES (?, ?, ?, ?, ?)",
   );
@@ -80,13 +86,33 @@ export async function createOffers(deps: OfferDependencies): Promise<Offers> {
     return { offer, bytes, offerHash, signature };
   };
 
-  let current = sign(await termsOf(deps));
+  let listing = await deps.listing();
+  if (!listing) throw notRegistered(signer.address);
+  /** The entry that terms are made from: the last that there was. */
+  let known = listing;
+  refuseWithoutModels(deps, known.models);
+  let current = sign(termsOf(deps, known));
   let timer: NodeJS.Timeout | undefined;
-  const refresh = async () => {
-    const terms = await termsOf(deps);
+  let warned = "";
+  const warnOfMissing = ({ models }: Terms) => {
+    const missing = known.models.filter(({ name }) => !models.some((model) => model.name === name));
+    const names = missing.map(({ name }) => name);
+    if (names.length > 0 && names.join() !== warned)
+      log.warn({ models: names }, "listed models that no upstream has");
+    warned = names.join();
+  };
+  const revise = (): SignedOffer => {
+    const terms = termsOf(deps, known);
+    warnOfMissing(terms);
     const halfLife = current.offer.expires - config.offerLifeSeconds / 2;
     if (clock.nowSeconds() >= halfLife || !sameTerms(terms, current.offer)) current = sign(terms);
     return current;
+  };
+  const refresh = async () => {
+    listing = await deps.listing();
+    if (!listing) throw notRegistered(signer.address);
+    known = listing;
+    return revise();
   };
   const refreshSoon = () => {
     const seconds = Math.min(LONGEST_REFRESH_SECONDS, config.offerLifeSeconds / 4);
@@ -95,6 +121,14 @@ export async function createOffers(deps: OfferDependencies): Promise<Offers> {
       if (timer) refreshSoon();
     }, seconds * 1000).unref();
   };
+  const unsubscribe = dispatcher.subscribe(({ type }) => {
+    if (type !== "upstream") return;
+    try {
+      revise();
+    } catch (error) {
+      log.error({ error }, "the offer could not be signed anew");
+    }
+  });
 
   return {
     current: () => current,
@@ -102,30 +136,42 @@ export async function createOffers(deps: OfferDependencies): Promise<Offers> {
       const row = find.get(offerHash) as OfferRow | undefined;
       return row && { ...decodeOffer(row.bytes), signature: row.signature };
     },
+    listing: () => listing,
     refresh,
     keepFresh: refreshSoon,
     stop() {
+      unsubscribe();
       clearTimeout(timer);
       timer = undefined;
     },
   };
 }
 
-async function termsOf(deps: OfferDependencies): Promise<Terms> {
-  const { config, domain, contracts, signer, tlsKeyHash } = deps;
-  const listing = await deps.listing();
-  if (!listing) {
-    throw new InfernetError("not-registered", `the Registry does not know the node ${signer.address}`, {
-      hint: "Register it first: infernet register.",
-    });
-  }
-  const models = await offeredModels(deps, listing.models);
+function notRegistered(node: Address): InfernetError {
+  return new InfernetError("not-registered", `the Registry does not know the node ${node}`, {
+    hint: "Register it first: infernet register.",
+  });
+}
+
+/** A node may wait for upstreams that are down; when all are up, waiting helps none of the listed models. */
+function refuseWithoutModels({ dispatcher }: OfferDependencies, listed: readonly ListedModel[]): void {
+  const available = dispatcher.listModels();
+  if (offeredVariants(available, listed).length > 0) return;
+  if (dispatcher.snapshot().upstreams.some(({ state }) => state === "down")) return;
+  throw new InfernetError("model-not-found", "no upstream has any of the models that the Registry lists", {
+    hint: `They have: ${available.map(({ name }) => name).join(", ") || "none"}.`,
+  });
+}
+
+function termsOf(deps: OfferDependencies, { payee, models: listed }: OfferListing): Terms {
+  const { config, domain, contracts, signer, tlsKeyHash, dispatcher } = deps;
+  const models = offeredModels(config, dispatcher.listModels(), listed);
   const { endpoint, chunkTokens, receiptTimeoutSeconds, maxCompletionTokens } = config;
-  const { longestRequestSeconds, minDeposit, openingFee, relayFee, capacity } = config;
+  const { longestRequestSeconds, minDeposit, openingFee, relayFee } = config;
   return {
     protocol: "infernet/1",
     node: signer.address,
-    payee: listing.payee,
+    payee,
     chainId: Number(domain.chainId),
     ...contracts,
     endpoint,
@@ -138,30 +184,29 @@ async function termsOf(deps: OfferDependencies): Promise<Terms> {
     minDeposit,
     openingFee,
     relayFee,
-    capacity,
+    capacity: dispatcher.capacityFor(models),
   };
 }
 
-/** What the upstream has and the Registry lists, at the configured prices but never above the Registry's. */
-async function offeredModels(
-  { config, upstream, log }: OfferDependencies,
+/** What is up and the Registry lists, at the configured prices but never above the Registry's. */
+function offeredModels(
+  config: ProviderConfig,
+  available: readonly UpstreamModel[],
   listed: readonly ListedModel[],
-): Promise<OfferedModel[]> {
-  const available = await upstream.listModels();
-  const models: OfferedModel[] = [];
-  for (const { name, digest, contextLength, features } of available) {
-    const ceiling = listed.find((candidate) => candidate.name === name);
-    if (!ceiling) continue;
+): OfferedModel[] {
+  return offeredVariants(available, listed).map(({ model, ceiling }) => {
+    const { name, digest, contextLength, features } = model;
     const prices = capPrices(config.prices.byModel[name] ?? config.prices.default, ceiling);
-    models.push({ name, digest, ...prices, contextLength, features });
-  }
-  const missing = listed.filter(({ name }) => !available.some((model) => model.name === name));
-  if (missing.length > 0) {
-    log.warn({ models: missing.map(({ name }) => name) }, "listed models that the upstream does not have");
-  }
-  if (models.length > 0) return models;
-  throw new InfernetError("model-not-found", "the upstream has none of the models that the Registry lists", {
-    hint: `It has: ${available.map(({ name }) => name).join(", ") || "none"}.`,
+    return { name, digest, ...prices, contextLength, features };
+  });
+}
+
+/** Of each listed model the one that the Registry names by its digest, else what the first upstream that has it has. */
+function offeredVariants(available: readonly UpstreamModel[], listed: readonly ListedModel[]) {
+  return listed.flatMap((ceiling) => {
+    const variants = available.filter(({ name }) => name === ceiling.name);
+    const model = variants.find(({ digest }) => digest === ceiling.digest) ?? variants[0];
+    return model ? [{ model, ceiling }] : [];
   });
 }
 

@@ -19,14 +19,14 @@ import { promptTokenBound } from "../protocol/prompt.ts";
 import { HEADERS, type ModelPath, readJobHeaders, readTermsHeaders } from "../protocol/wire.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/logger.ts";
-import type { Admission } from "./admission.ts";
+import type { Admission, Seat } from "./admission.ts";
+import type { Dispatcher, Lease } from "./dispatch.ts";
 import type { JobLedger } from "./job-ledger.ts";
 import type { LedgerJob, LedgerRequest } from "./ledger-rows.ts";
 import { firstCover, type MeterTerms } from "./metering.ts";
 import type { Offers } from "./offers.ts";
 import { PaidStream } from "./paid-stream.ts";
 import type { ReceiptDesk } from "./receipts.ts";
-import type { Upstream } from "./upstreams/upstream.ts";
 
 export type RequestHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
@@ -38,7 +38,7 @@ export type PaidRequestDependencies = {
   offers: Pick<Offers, "byHash">;
   receipts: ReceiptDesk;
   admission: Admission;
-  upstream: Upstream;
+  dispatcher: Pick<Dispatcher, "acquire">;
   clock: Clock;
   log: Log;
   /** Milliseconds that a request outlives its last listener. */
@@ -58,6 +58,9 @@ type Incoming = {
   receipt: string | undefined;
 };
 
+/** A request on its way to its model; `abandon` gives it up when nobody waits for its start any more. */
+type Start = { stream: Promise<PaidStream>; waiting: number; abandon: AbortController };
+
 /** A listener's broken connection may be noticed a little after the request that follows it on another one. */
 const LEAVING_MS = 500;
 const IDEMPOTENCY_KEY = /^[A-Za-z0-9_-]{1,64}$/;
@@ -65,20 +68,32 @@ const IDEMPOTENCY_KEY = /^[A-Za-z0-9_-]{1,64}$/;
 export class PaidRequests {
   readonly #deps: PaidRequestDependencies;
   /** Requests that start or run: a second copy waits for the first instead of running. */
-  readonly #running = new Map<Hex, Promise<PaidStream>>();
+  readonly #running = new Map<Hex, Start>();
 
   constructor(deps: PaidRequestDependencies) {
     this.#deps = deps;
   }
 
-  /** Finds or starts the request of these headers and bytes. Throws every refusal of DESIGN section 3; none is charged. */
-  async open(path: ModelPath, headers: RequestHeaders, body: Uint8Array): Promise<FoundRequest> {
+  /**
+   * Finds or starts the request of these headers and bytes. Throws every refusal of DESIGN section 3; none is charged.
+   * The signal says that who asked is gone: a request that waits for its model then gives up its place.
+   */
+  async open(
+    path: ModelPath,
+    headers: RequestHeaders,
+    body: Uint8Array,
+    signal?: AbortSignal,
+  ): Promise<FoundRequest> {
     const incoming = readIncoming(path, headers, body);
     const { requestId, request } = incoming;
     const { stream } = request;
-    const starting = this.#running.get(requestId);
-    if (starting) {
-      const running = await starting;
+    for (let start = this.#running.get(requestId); start; start = this.#running.get(requestId)) {
+      const running = await untilStarted(start, signal).catch((error: unknown) => {
+        // Everybody else gave it up before it began: this one starts it anew.
+        if (start?.abandon.signal.aborted && !signal?.aborted) return undefined;
+        throw error;
+      });
+      if (!running) continue;
       this.#checkSame(incoming, this.#deps.ledger.findRequest(requestId));
       this.#acceptReceipt(incoming);
       return { requestId, stream, running };
@@ -91,7 +106,7 @@ export class PaidRequests {
         hint: "Send it again in a moment.",
       });
     }
-    return { requestId, stream, running: await this.#startOnce(incoming) };
+    return { requestId, stream, running: await untilStarted(this.#startOnce(incoming), signal) };
   }
 
   /** The job that this salt opens. Throws `job-not-found` for an unknown job, and for a wrong salt just the same. */
@@ -118,7 +133,7 @@ export class PaidRequests {
   /** Ends the running requests of a job that nobody listens to any more, without waiting for their requester's return. */
   async endDeserted(jobId: Hex): Promise<void> {
     const running = this.#deps.ledger.latestRequests(jobId, 0);
-    const starts = running.flatMap(({ requestId }) => this.#running.get(requestId) ?? []);
+    const starts = running.flatMap(({ requestId }) => this.#running.get(requestId)?.stream ?? []);
     const reason = new InfernetError("interrupted", "the requester closed the job");
     const streams = await Promise.all(starts);
     await Promise.all(
@@ -130,68 +145,71 @@ export class PaidRequests {
 
   /** Ends every running request for this reason, charging what was released; resolves when all have ended. */
   async stop(reason: InfernetError): Promise<void> {
-    const starts = await Promise.allSettled(this.#running.values());
+    const starts = await Promise.allSettled([...this.#running.values()].map(({ stream }) => stream));
     const streams = starts.flatMap((start) => (start.status === "fulfilled" ? [start.value] : []));
     await endAll(streams, reason);
   }
 
-  #startOnce(incoming: Incoming): Promise<PaidStream> {
+  #startOnce(incoming: Incoming): Start {
     const { requestId } = incoming;
-    const start = this.#start(incoming);
+    const abandon = new AbortController();
+    const start: Start = { stream: this.#start(incoming, abandon.signal), waiting: 0, abandon };
     this.#running.set(requestId, start);
     const forget = () => this.#running.delete(requestId);
-    start.then((stream) => stream.ended.then(forget), forget);
+    start.stream.then((stream) => stream.ended.then(forget), forget);
     return start;
   }
 
-  async #start(incoming: Incoming): Promise<PaidStream> {
-    const { ledger, admission, upstream, log } = this.#deps;
-    const { jobId, requestId, terms, request, path } = incoming;
+  async #start(incoming: Incoming, signal: AbortSignal): Promise<PaidStream> {
+    const { ledger, admission } = this.#deps;
+    const { jobId, terms, request, path } = incoming;
     const offer = this.#offerOf(terms.offerHash);
     const model = offeredModel(offer, request.model);
     checkFeatures(model, featuresOf(path, request.body));
     const meterTerms = meterTermsOf(incoming, offer);
     this.#checkSalt(incoming);
-    await this.#deps.ensureFunded(jobId, terms, offer);
+    const { job } = await this.#deps.ensureFunded(jobId, terms, offer);
     ledger.bindTerms(jobId, terms);
     this.#acceptReceipt(incoming);
-    const cover = firstCover(meterTerms, request.stream);
-    const seat = admission.admit(ledger.findJob(jobId)!, cover);
+    // Only who has signed for it waits for a place; the ledger knows nothing of it until its model may run.
+    const seat = admission.admit(ledger.findJob(jobId)!, firstCover(meterTerms, request.stream));
+    let lease: Lease | undefined;
     try {
-      ledger.startRequest({
-        requestId,
-        jobId,
-        requestHash: incoming.bytesHash,
-        model: model.name,
-        modelDigest: model.digest,
-        path,
-        prices: meterTerms.prices,
-        promptTextBytes: request.promptTextBytes,
-        reserved: roundCharge(cover),
-      });
+      const { name, digest } = model;
+      lease = await this.#deps.dispatcher.acquire({ requester: job.requester, model: name, digest, signal });
+      // The job may have been closed, or have come near its deadline, while the request waited.
+      await this.#deps.ensureFunded(jobId, terms, offer);
+      return this.#run(incoming, offer, meterTerms, seat, lease);
     } catch (error) {
+      lease?.release();
       seat.leave();
       throw error;
     }
-    const { receiptTimeoutSeconds, longestRequestSeconds } = offer;
-    const meta = {
+  }
+
+  #run(incoming: Incoming, offer: Offer, terms: MeterTerms, seat: Seat, lease: Lease): PaidStream {
+    const { ledger, log, clock, patienceMs } = this.#deps;
+    const { jobId, requestId, request, path } = incoming;
+    const { name, digest } = offeredModel(offer, request.model);
+    ledger.startRequest({
+      requestId,
+      jobId,
+      requestHash: incoming.bytesHash,
+      model: name,
+      modelDigest: digest,
       path,
-      id: answerId(path, requestId),
-      created: this.#deps.clock.nowSeconds(),
-      model: model.name,
-    };
-    return new PaidStream(
-      {
-        requestId,
-        request,
-        terms: meterTerms,
-        meta,
-        receiptTimeoutSeconds,
-        longestRequestSeconds,
-        patienceMs: this.#deps.patienceMs,
-      },
-      { upstream, ledger, seat, log },
+      prices: terms.prices,
+      promptTextBytes: request.promptTextBytes,
+      reserved: roundCharge(seat.covered()),
+    });
+    const { receiptTimeoutSeconds, longestRequestSeconds } = offer;
+    const meta = { path, id: answerId(path, requestId), created: clock.nowSeconds(), model: name };
+    const stream = new PaidStream(
+      { requestId, request, terms, meta, receiptTimeoutSeconds, longestRequestSeconds, patienceMs },
+      { upstream: lease.upstream, ledger, seat, log },
     );
+    void stream.ended.then(lease.release);
+    return stream;
   }
 
   #offerOf(offerHash: Hex): Offer {
@@ -227,6 +245,22 @@ export class PaidRequests {
     if (receipt === undefined) return;
     const job = this.#deps.ledger.findJob(jobId);
     if (job) this.#deps.receipts.accept(job, receipt);
+  }
+}
+
+/** The stream of a start, for one of those who wait for it. */
+async function untilStarted(start: Start, signal: AbortSignal | undefined): Promise<PaidStream> {
+  const leave = () => {
+    start.waiting -= 1;
+    if (start.waiting === 0) start.abandon.abort(new InfernetError("interrupted", "the requester went away"));
+  };
+  start.waiting += 1;
+  if (signal?.aborted) leave();
+  else signal?.addEventListener("abort", leave, { once: true });
+  try {
+    return await start.stream;
+  } finally {
+    signal?.removeEventListener("abort", leave);
   }
 }
 

@@ -44,7 +44,12 @@ export type StreamPlan = {
   patienceMs: number;
 };
 
-export type StreamDependencies = { upstream: Upstream; ledger: JobLedger; seat: Seat; log: Log };
+export type StreamDependencies = {
+  upstream: Pick<Upstream, "generate">;
+  ledger: JobLedger;
+  seat: Seat;
+  log: Log;
+};
 
 /** What a request came to: its delivery, or why it was forgotten: nothing was released, nothing is charged. */
 export type StreamOutcome = { delivery: SignedDelivery } | { failure: unknown };

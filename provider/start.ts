@@ -13,9 +13,17 @@ import type { Store } from "../runtime/store.ts";
 import type { Activity } from "./activity.ts";
 import { type Api, serveApi } from "./api.ts";
 import type { ProviderConfig } from "./config.ts";
-import { createEventHub, type EventHub, type ProviderListener } from "./events.ts";
+import { createDispatcher, type Dispatcher, type UpstreamEntry, type UpstreamStatus } from "./dispatch.ts";
+import {
+  createEventHub,
+  type EventHub,
+  errorEvent,
+  type ProviderEvent,
+  type ProviderListener,
+} from "./events.ts";
 import { type Intake, startIntake } from "./intake.ts";
 import { JobLedger } from "./job-ledger.ts";
+import { createLight, type Light } from "./light.ts";
 import { type Observation, observe } from "./observation.ts";
 import { createOffers, type Offers } from "./offers.ts";
 import { OpeningLedger } from "./opening-ledger.ts";
@@ -25,7 +33,6 @@ import { createRelayLimits } from "./relay-limits.ts";
 import { addRelayRoutes } from "./routes/relay.ts";
 import { Settlement } from "./settlement.ts";
 import { SettlementLedger, type Totals } from "./settlement-ledger.ts";
-import type { Upstream } from "./upstreams/upstream.ts";
 
 const MAX_BODY_BYTES = 4 << 20;
 /** How long the last answers have to leave once every request has ended. */
@@ -41,7 +48,8 @@ export type ProviderDependencies = {
   store: Store;
   log: Log;
   signer: Signer;
-  upstream: Upstream;
+  /** What runs the models; the caller closes them after the provider's end. */
+  upstreams: readonly UpstreamEntry[];
   certificate: Certificate | null;
   clock: Clock;
 };
@@ -52,8 +60,14 @@ export type ProviderSnapshot = Totals & {
   payee: Address;
   endpoint: string;
   models: string[];
+  /** The green light: the node is listed, listens, follows the chain, and has a model to sell. */
   live: boolean;
+  /** Why the light is off; none while it is on. */
+  hindrances: string[];
+  upstreams: UpstreamStatus[];
   activeStreams: number;
+  /** Requests that wait for a free upstream. */
+  queued: number;
   earnedOnChain: bigint;
   lastError: string | null;
   offer: Offer;
@@ -74,6 +88,8 @@ export type Provider = {
 };
 
 type Parts = {
+  dispatcher: Dispatcher;
+  light: Light;
   ledger: JobLedger;
   settlements: SettlementLedger;
   settlement: Settlement;
@@ -85,16 +101,23 @@ type Parts = {
   events: EventHub;
   /** Set once: from then on no new request starts. */
   stopping: AbortController;
+  /** Whether the server listens. */
+  door: { isOpen: boolean };
 };
 
 /**
- * Starts to serve. What a crash cut off is ended and charged first. Throws `not-registered`, `model-not-found`,
+ * Starts to serve. What a crash cut off is ended and charged first. Upstreams that are down are waited for: the node is
+ * then there, but offers nothing. Throws `not-registered`, `model-not-found`,
  * `port-in-use`, and what chain and upstream throw; then nothing is left running.
  */
 export async function startProvider(deps: ProviderDependencies): Promise<Provider> {
   const { config, log } = deps;
-  const parts = await assemble(deps);
-  const { events, settlement, intake, server, offers } = parts;
+  const dispatcher = await createDispatcher(deps.upstreams, config, log);
+  const parts = await assemble(deps, dispatcher).catch((error: unknown) => {
+    dispatcher.stop(stoppingError());
+    throw error;
+  });
+  const { events, settlement, intake, server, offers, light } = parts;
   let lastError: string | null = null;
   events.subscribe((event) => {
     if (event.type === "error") lastError = event.message;
@@ -104,7 +127,7 @@ export async function startProvider(deps: ProviderDependencies): Promise<Provide
   const snapshot = (): ProviderSnapshot => {
     return { ...snapshotOf(parts), lastError, activity: observation.activity() };
   };
-  const slots = () => (parts.stopping.signal.aborted ? 0 : config.capacity);
+  const slots = () => (parts.stopping.signal.aborted ? 0 : offers.current().offer.capacity);
   const observation: Observation = await observe(deps, { server, events, snapshot, slots });
   try {
     await endCutOff(parts.ledger);
@@ -116,7 +139,9 @@ export async function startProvider(deps: ProviderDependencies): Promise<Provide
     void settlement.review();
     const { host } = config.listen;
     const url = `${deps.certificate ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
-    log.info({ node: deps.signer.address, url }, "the node is live");
+    parts.door.isOpen = true;
+    log.info({ node: deps.signer.address, url }, "the node listens");
+    light.review();
     let stopped: Promise<void> | undefined;
     return {
       url,
@@ -134,13 +159,14 @@ export async function startProvider(deps: ProviderDependencies): Promise<Provide
   }
 }
 
-async function assemble(deps: ProviderDependencies): Promise<Parts> {
-  const { config, chain, store, log, signer, upstream, certificate, clock } = deps;
+async function assemble(deps: ProviderDependencies, dispatcher: Dispatcher): Promise<Parts> {
+  const { config, chain, store, log, signer, certificate, clock } = deps;
   const { domain, deployment } = chain;
   const { registry, escrow, usdc } = deployment;
   const events = createEventHub((error) => log.error({ error }, "a listener to the provider failed"));
   logEvents(events, log);
   const stopping = new AbortController();
+  const door = { isOpen: false };
   const ledger = new JobLedger({ store, domain, signer, clock, events });
   const openings = new OpeningLedger(store);
   const settlements = new SettlementLedger(store);
@@ -150,7 +176,7 @@ async function assemble(deps: ProviderDependencies): Promise<Parts> {
     ...{ chain, sender, ledger, openings, settlements, rule, clock, events },
   });
   const offers = await createOffers({
-    ...{ config, domain, upstream, signer, store, clock, log },
+    ...{ config, domain, dispatcher, signer, store, clock, log },
     contracts: { registry, escrow, usdc },
     listing: () => chain.getNode(signer.address),
     tlsKeyHash: certificate?.keyHash ?? null,
@@ -165,10 +191,25 @@ async function assemble(deps: ProviderDependencies): Promise<Parts> {
     rule: config.confirmations,
     pollMs: config.pollMs,
     onHead: () => void settlement.review(),
+    onLook: () => light.review(),
+    onNodeChanged: () =>
+      void offers.refresh().catch((error: unknown) => events.emit(errorEvent(error, null))),
+  });
+  const light = createLight({
+    ...{ offers, dispatcher, events },
+    chainTrouble: intake.trouble,
+    phase: () => (stopping.signal.aborted ? "stopping" : door.isOpen ? "serving" : "starting"),
+  });
+  const tell = (status: UpstreamStatus) => events.emit(upstreamEvent(status));
+  dispatcher.snapshot().upstreams.forEach(tell);
+  dispatcher.subscribe((change) => {
+    if (change.type === "queue") events.emit({ type: "queueChanged", queued: change.queued });
+    else tell(change.status);
+    light.review();
   });
   const api = serveApi(server.app, {
-    ...{ domain, ledger, offers, upstream, clock, log },
-    capacity: config.capacity,
+    ...{ domain, ledger, offers, dispatcher, clock, log },
+    hindrances: () => light.hindrances().map(({ code }) => code),
     async ensureFunded(jobId, terms, offer) {
       if (stopping.signal.aborted) throw stoppingError();
       return intake.ensureFunded(jobId, terms, offer);
@@ -195,7 +236,10 @@ async function assemble(deps: ProviderDependencies): Promise<Parts> {
     openJob: whileLive((opening) => relay.openJob(opening)),
     move: whileLive((move) => relay.move(move)),
   });
-  return { ledger, settlements, settlement, offers, intake, relay, server, api, events, stopping };
+  return {
+    ...{ dispatcher, light, ledger, settlements, settlement, offers, intake, relay, server, api, events },
+    ...{ stopping, door },
+  };
 }
 
 /** Charges what was released of requests that a crash cut off; those without any output may be sent again. */
@@ -209,14 +253,19 @@ async function endCutOff(ledger: JobLedger): Promise<void> {
 
 function snapshotOf(parts: Parts): Omit<ProviderSnapshot, "lastError" | "activity"> {
   const { offer } = parts.offers.current();
+  const { upstreams, running, queued } = parts.dispatcher.snapshot();
+  const hindrances = parts.light.hindrances().map(({ message }) => message);
   return {
     ...parts.settlements.totals(),
     node: offer.node,
     payee: offer.payee,
     endpoint: offer.endpoint,
     models: offer.models.map(({ name }) => name),
-    live: !parts.stopping.signal.aborted,
-    activeStreams: parts.api.running(),
+    live: hindrances.length === 0,
+    hindrances,
+    upstreams,
+    activeStreams: running,
+    queued,
     earnedOnChain: parts.settlement.earnedOnChain,
     offer,
     head: parts.intake.head() ?? null,
@@ -226,6 +275,8 @@ function snapshotOf(parts: Parts): Omit<ProviderSnapshot, "lastError" | "activit
 async function stop({ config, log }: ProviderDependencies, parts: Parts): Promise<void> {
   parts.stopping.abort();
   parts.offers.stop();
+  parts.dispatcher.stop(stoppingError());
+  parts.light.review();
   await atMost(config.stopGraceSeconds * 1000, requestsEnd(parts));
   await parts.api.stop();
   await parts.server.stop(FAREWELL_MS);
@@ -234,8 +285,9 @@ async function stop({ config, log }: ProviderDependencies, parts: Parts): Promis
   log.info({}, "the node has stopped");
 }
 
-async function end({ offers, server, intake, settlement }: Parts): Promise<void> {
+async function end({ dispatcher, offers, server, intake, settlement }: Parts): Promise<void> {
   offers.stop();
+  dispatcher.stop(stoppingError());
   settlement.stop();
   await server.stop(0);
   // A look at a chain that does not answer may take long to fail.
@@ -270,6 +322,12 @@ function stoppingError(): InfernetError {
   });
 }
 
+function upstreamEvent({ name, kind, state, reason, models, capacity }: UpstreamStatus): ProviderEvent {
+  return { type: "upstreamChanged", name, kind, state, reason, models, capacity };
+}
+
+const QUIET_EVENTS: readonly ProviderEvent["type"][] = ["tokensReleased", "receiptAccepted", "queueChanged"];
+
 /** What happens to money goes to the log; what happens to every token only when it is asked to tell all. */
 function logEvents(events: EventHub, log: Log): void {
   events.subscribe((event) => {
@@ -281,7 +339,9 @@ function logEvents(events: EventHub, log: Log): void {
     const { type, ...fields } = event;
     const { jobId: job, ...rest } = { jobId: undefined, ...fields };
     const line = { ...(job ? { job } : {}), ...rest };
-    if (type === "tokensReleased" || type === "receiptAccepted") log.debug(line, type);
+    const isBad = ("state" in event && event.state === "down") || ("live" in event && !event.live);
+    if (isBad) log.warn(line, type);
+    else if (QUIET_EVENTS.includes(type)) log.debug(line, type);
     else log.info(line, type);
   });
 }

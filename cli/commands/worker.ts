@@ -7,8 +7,9 @@ import type { CommandSpec } from "../command.ts";
 import { type Context, LOCAL_CHAIN_ID } from "../context.ts";
 import { describeFields } from "../event-form.ts";
 import { type Identity, unlockOrCreate } from "../identity.ts";
+import type { Output } from "../output.ts";
 import { needListing } from "../own-node.ts";
-import { openUpstreamOf, UPSTREAM_OPTIONS, type UpstreamFlags } from "../upstream-flags.ts";
+import { openUpstreamsOf, UPSTREAM_OPTIONS, type UpstreamFlags } from "../upstream-flags.ts";
 import { collectPricedModel, integerBetween, parseAmount, parseListen } from "../values.ts";
 import { renderProviderEvent } from "../worker-events.ts";
 import { providerConfigOf, type WorkerFlags } from "../worker-settings.ts";
@@ -41,7 +42,9 @@ export const workerCommand: CommandSpec<Options, undefined> = {
       "always",
       "worth",
     ]),
-    new Option("--capacity <requests>", "requests at the same time").argParser(integerBetween(1, 10_000)),
+    new Option("--capacity <requests>", "requests at the same time, over all upstreams").argParser(
+      integerBetween(1, 10_000),
+    ),
     new Option("--max-tokens <count>", "most completion tokens of one request").argParser(
       integerBetween(1, 1_000_000),
     ),
@@ -99,7 +102,7 @@ async function startWorker(context: Context, options: Options, node: Identity): 
     ...(chain.chainId === LOCAL_CHAIN_ID ? LOCAL_CHAIN_DEFAULTS : {}),
   };
   const config = providerConfigOf(options, listing, defaults);
-  const upstream = await openUpstreamOf(context, options);
+  const upstreams = await openUpstreamsOf(context, options, { capacity: options.capacity });
   const [{ startProvider }, { openStore }, { systemClock }] = await Promise.all([
     import("../../provider/start.ts"),
     import("../../runtime/store.ts"),
@@ -111,7 +114,7 @@ async function startWorker(context: Context, options: Options, node: Identity): 
   const certificate = options.plainHttp ? null : await loadCertificate(paths.tlsFolder, config.endpoint);
   const { signer } = node;
   const provider = await startProvider({
-    ...{ config, chain, store, log, signer, upstream, certificate },
+    ...{ config, chain, store, log, signer, upstreams, certificate },
     clock: systemClock,
   });
   announce(context, provider);
@@ -134,20 +137,28 @@ async function loadCertificate(folder: string, endpoint: string) {
   return loadOrCreateCertificate(folder, [new URL(endpoint).hostname]);
 }
 
-/** Tells that the node is live, and from then on what happens: JSON lines on stdout with --json, else for people. */
+/** Tells whether the node is live, and from then on what happens: JSON lines on stdout with --json, else for people. */
 function announce({ output, terminal }: Context, provider: Provider): void {
-  const { node, endpoint, models } = provider.snapshot();
-  const { url, metricsUrl } = provider;
-  if (output.json) output.line({ event: "live", node, endpoint, url, metricsUrl, models });
-  else {
-    output.result(
-      {},
-      (style) => `${style.green("●")} your node is live at ${endpoint}: ${models.join(", ")}`,
-    );
-  }
+  tellLight(output, provider);
   provider.subscribe((event) => {
     const { type, ...fields } = event;
-    if (output.json) output.line({ event: type, ...describeFields(fields) });
+    if (type === "lightChanged") tellLight(output, provider);
+    else if (output.json) output.line({ event: type, ...describeFields(fields) });
     else if (terminal.isRead) output.hint(renderProviderEvent(event));
   });
+}
+
+function tellLight(output: Output, provider: Provider): void {
+  const { node, endpoint, models, live, hindrances } = provider.snapshot();
+  const { url, metricsUrl } = provider;
+  if (output.json) {
+    const told = live ? { event: "live", models } : { event: "notLive", reasons: hindrances };
+    output.line({ ...told, node, endpoint, url, metricsUrl });
+    return;
+  }
+  output.result({}, (style) =>
+    live
+      ? `${style.green("●")} your node is live at ${endpoint}: ${models.join(", ")}`
+      : `○ your node is not live: ${hindrances.join("; ")}`,
+  );
 }

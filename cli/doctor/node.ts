@@ -4,15 +4,15 @@ import { join } from "node:path";
 import type { Chain, NodeListing } from "../../chain/chain.ts";
 import { type Address, type Hex, ZERO_WORD } from "../../protocol/bytes.ts";
 import { InfernetError } from "../../protocol/errors.ts";
-import { parseServedOffer } from "../../protocol/offer.ts";
+import { checkPriceCeiling } from "../../protocol/offer.ts";
 import { OFFER_PATH } from "../../protocol/wire.ts";
 import type { UpstreamModel } from "../../provider/upstreams/upstream.ts";
-import { checkServedOffer, pickModel } from "../../requester/offer-check.ts";
+import { checkServedOffer } from "../../requester/offer-check.ts";
 import { loadOrCreateCertificate } from "../../runtime/certificate.ts";
 import { homePaths } from "../../runtime/home.ts";
 import { fetchUnpinned } from "../../runtime/http-client.ts";
 import type { Context } from "../context.ts";
-import { openUpstreamOf, type UpstreamFlags } from "../upstream-flags.ts";
+import { modelsOfUpstreams, namesUpstream, type UpstreamFlags } from "../upstream-flags.ts";
 import { type Finding, fail, failOf, ok, tryLook, warn } from "./finding.ts";
 
 const OFFER_TIMEOUT_MS = 5_000;
@@ -46,8 +46,8 @@ export async function checkNode(deps: NodeCheck): Promise<Finding[]> {
   ];
 }
 
-function checkLlama({ upstream, modelFile }: UpstreamFlags): Finding[] {
-  if (upstream !== "embedded" && modelFile === undefined) return [];
+function checkLlama({ upstream = [], modelFile }: UpstreamFlags): Finding[] {
+  if (modelFile === undefined && !upstream.some(({ kind }) => kind === "embedded")) return [];
   try {
     import.meta.resolve("node-llama-cpp");
     return [ok("llama.cpp", "node-llama-cpp is installed")];
@@ -63,15 +63,13 @@ async function checkUpstream(
   { context, flags, isRunning }: NodeCheck,
   listing: NodeListing,
 ): Promise<Finding> {
-  const isNamed =
-    flags.upstream !== "auto" || flags.upstreamUrl !== undefined || flags.modelFile !== undefined;
   let models: UpstreamModel[];
   try {
-    models = await (await openUpstreamOf(context, flags)).listModels();
+    models = await modelsOfUpstreams(context, flags);
   } catch (error) {
     const finding = failOf("upstream", error);
     // The worker may have been told of an upstream that no search finds.
-    if (isNamed || !isRunning) return finding;
+    if (namesUpstream(flags) || !isRunning) return finding;
     return warn(
       "upstream",
       finding.message,
@@ -111,13 +109,13 @@ async function checkServer(deps: NodeCheck, listing: NodeListing): Promise<Findi
   }
   const offer = await tryLook("offer", () => {
     const now = Math.floor(Date.now() / 1000);
-    const model = parseServedOffer(shown.text).offer.models[0]!.name;
-    const signedOffer = checkServedOffer(shown, { chain, listing, now });
-    pickModel({ listing, signedOffer }, model);
-    return ok(
-      "offer",
-      `signed by the node, valid until ${new Date(signedOffer.offer.expires * 1000).toISOString()}`,
-    );
+    const { offer } = checkServedOffer(shown, { chain, listing, now });
+    for (const model of offer.models) checkPriceCeiling(model, listing.models);
+    if (offer.models.length === 0) {
+      const hint = "See the worker's log for what it says of its upstreams.";
+      return warn("offer", "signed by the node, but it offers nothing: no model is up", hint);
+    }
+    return ok("offer", `signed by the node, valid until ${new Date(offer.expires * 1000).toISOString()}`);
   });
   return [
     ok("endpoint", `${listing.endpoint} answers, as seen from this machine`),

@@ -21,13 +21,15 @@ export type ModelRouteDependencies = {
 const DELIVERY_HEADER = "infernet-delivery";
 /** Without a first token for so long, an event stream is opened for its heartbeats. */
 const OPEN_AFTER_MS = 15_000;
-const BUSY_RETRY_SECONDS = 2;
 
 export function addModelRoute(app: FastifyInstance, path: ModelPath, deps: ModelRouteDependencies): void {
   app.post(path, async (request, reply) => {
+    const left = new AbortController();
+    reply.raw.once("close", () => left.abort());
     try {
       const lastEventId = readLastEventId(request);
-      const found = await deps.requests.open(path, request.headers, request.body as Buffer);
+      const body = request.body as Buffer;
+      const found = await deps.requests.open(path, request.headers, body, left.signal);
       if (found.stream) await answerStream(found, lastEventId, reply, deps);
       else await answerBody(found, reply, deps);
     } catch (error) {
@@ -108,6 +110,6 @@ function addErrorHeaders(
   if (error.code === "payment-required") {
     reply.header(PAYMENT_REQUIRED_HEADER, paymentRequiredHeader(offers.current(), path));
   }
-  const seconds = error.code === "node-busy" ? BUSY_RETRY_SECONDS : error.data.retryAfterSeconds;
+  const seconds = error.data.retryAfterSeconds;
   if (seconds !== undefined) reply.header("retry-after", String(seconds));
 }

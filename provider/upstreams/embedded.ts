@@ -31,7 +31,8 @@ export type EmbeddedSettings = {
   contextLength?: number | undefined;
 };
 
-const DEFAULT_PARALLEL = 2;
+/** Generations side by side where nobody says how many. */
+export const DEFAULT_PARALLEL = 2;
 const ANSWERING = ["chat", "completions", "tools", "json", "continue"] as const;
 
 /** Loads the model. Throws `model-not-found` without the file, `bad-config` where it or llama.cpp cannot be loaded. */

@@ -1,7 +1,9 @@
-// Owns the choice of an upstream from a node's settings.
+// Owns the choice of upstreams from a node's settings, what each is called, and how many requests it runs side by side.
+import { basename } from "node:path";
 import { InfernetError } from "../../protocol/errors.ts";
 import type { ModelFeature } from "../../protocol/features.ts";
-import { openEmbedded } from "./embedded.ts";
+import type { UpstreamEntry } from "../dispatch.ts";
+import { DEFAULT_PARALLEL, openEmbedded } from "./embedded.ts";
 import { findUpstreams } from "./find.ts";
 import { openOllama } from "./ollama.ts";
 import { openOpenAi } from "./openai.ts";
@@ -17,12 +19,42 @@ export type UpstreamSettings = {
   contextLength?: number | undefined;
   threads?: number | undefined;
   gpu?: "auto" | undefined;
-  parallel?: number | undefined;
   embeddings?: boolean | undefined;
   features?: readonly ModelFeature[] | undefined;
+  /** Requests that it runs at the same time; the embedded one keeps a context in memory for each. */
+  slots?: number | undefined;
 };
 
-/** Opens what the settings name. Throws `bad-config` where they lack something, `upstream-unreachable` on "auto". */
+/** Requests side by side on a server that was not told: it queues or batches what comes. */
+const SERVER_SLOTS = 4;
+
+/** Opens all, each under a name of its own. When one cannot be opened, or is named twice, none is left open. */
+export async function openUpstreams(list: readonly UpstreamSettings[]): Promise<UpstreamEntry[]> {
+  const names = list.map(nameOf);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) throw new InfernetError("bad-config", `the upstream "${twice}" is named twice`);
+  const opened = await Promise.allSettled(list.map(openUpstream));
+  const failure = opened.find((one) => one.status === "rejected");
+  if (failure) {
+    await Promise.all(opened.map((one) => one.status === "fulfilled" && one.value.close()));
+    throw failure.reason;
+  }
+  return opened.flatMap((one, index) => {
+    const { slots } = list[index]!;
+    if (one.status === "rejected") return [];
+    const upstream = one.value;
+    const usual = upstream.kind === "embedded" ? DEFAULT_PARALLEL : SERVER_SLOTS;
+    return [{ name: names[index]!, upstream, capacity: slots ?? usual }];
+  });
+}
+
+function nameOf({ kind, url, modelFile, modelName }: UpstreamSettings): string {
+  if (modelFile !== undefined) return `embedded ${modelName ?? basename(modelFile, ".gguf")}`;
+  const place = url === undefined ? "" : ` ${URL.canParse(url) ? new URL(url).host : url}`;
+  return `${kind}${place}${modelName === undefined ? "" : ` ${modelName}`}`;
+}
+
+/** Opens what the settings name. Throws `bad-config` where they lack something; servers are found out when asked. */
 export async function openUpstream(settings: UpstreamSettings): Promise<Upstream> {
   const { url, modelFile } = settings;
   switch (settings.kind) {
@@ -33,13 +65,38 @@ export async function openUpstream(settings: UpstreamSettings): Promise<Upstream
       return openOpenAi({ ...settings, url });
     case "embedded":
       if (modelFile === undefined) throw missing("embedded", "a model file", "a .gguf file on this machine");
-      return openEmbedded({ ...settings, modelFile });
+      return openEmbedded({ ...settings, modelFile, parallel: settings.slots });
     case "auto":
-      return modelFile === undefined ? openFound(settings) : openEmbedded({ ...settings, modelFile });
+      if (modelFile !== undefined) return openUpstream({ ...settings, kind: "embedded" });
+      return openFound(settings);
   }
 }
 
-async function openFound(settings: UpstreamSettings): Promise<Upstream> {
+/** Searches whenever it is asked, until a server answers; from then on it is that one. */
+function openFound(settings: UpstreamSettings): Upstream {
+  let found: Upstream | undefined;
+  let search: Promise<Upstream> | undefined;
+  const find = async () => {
+    if (found) return found;
+    search ??= searchUpstream(settings).finally(() => {
+      search = undefined;
+    });
+    found = await search;
+    return found;
+  };
+  return {
+    get kind() {
+      return found?.kind ?? "ollama";
+    },
+    listModels: async () => (await find()).listModels(),
+    async *generate(input) {
+      yield* (await find()).generate(input);
+    },
+    close: async () => await found?.close(),
+  };
+}
+
+async function searchUpstream(settings: UpstreamSettings): Promise<Upstream> {
   const { url } = settings;
   const places =
     url === undefined ? undefined : (["ollama", "openai"] as const).map((kind) => ({ kind, url }));

@@ -1,4 +1,4 @@
-// Who may run: capacity, one receipt shared in order, and never more handed out than is signed for.
+// Who may run: one receipt shared in order, and never more handed out than is signed for.
 import { expect } from "chai";
 import fc from "fast-check";
 import type { Hex } from "../../protocol/bytes.ts";
@@ -27,8 +27,8 @@ describe("admission", () => {
     const salted: Hex = `0x${salt.toString(16).padStart(64, "0")}`;
     return addFundedJob(ledgers, { ...SESSION_TERMS, salt: salted }, 1_000_000n);
   };
-  const scene = (capacity = 10) => {
-    const admission = createAdmission(ledgers.ledger, capacity);
+  const scene = () => {
+    const admission = createAdmission(ledgers.ledger);
     const jobId = openSession();
     const sign = (amount: number) => {
       ledgers.ledger.acceptReceipt(receiptOf(jobId, BigInt(amount)));
@@ -56,17 +56,6 @@ describe("admission", () => {
     expect(error.data).to.deep.equal({ need: "30" });
     sign(30);
     admit(20);
-  });
-
-  it("refuses beyond the node's capacity, whatever is signed, until a seat is left", async () => {
-    const { admission, admit, sign } = scene(1);
-    sign(100);
-    const seat = admit(10);
-    expect((await failureOf(() => admit(10))).code).to.equal("node-busy");
-    seat.leave();
-    seat.leave();
-    expect(admission.running()).to.equal(0);
-    admit(10);
   });
 
   it("gives what seats ask for in the order of the asks, and keeps each told need true", async () => {

@@ -81,7 +81,7 @@ describe("a paid request on a real model", function () {
     leave.abort();
     const url = `${on.url}/infernet/jobs/${job.jobId}/close`;
     await fetch(url, { method: "POST", headers: { "infernet-salt": job.headers()["infernet-salt"]! } });
-    expect(on.api.running()).to.equal(0);
+    expect(on.running()).to.equal(0);
     const next = openJob(on, { body: chatBytes({ max_tokens: 5, seed: 3 }) });
     expect((await readWhole(await send(on, next, 1000n))).delivery).to.include({ estimated: false });
   });

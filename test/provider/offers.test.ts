@@ -1,8 +1,10 @@
 // The node's offer: what stands in it, when it is signed anew, and how long it is kept.
 import { expect } from "chai";
+import { InfernetError } from "../../protocol/errors.ts";
 import type { ListedModel } from "../../protocol/offer.ts";
 import { formatServedOffer, offerDigest, parseServedOffer } from "../../protocol/offer.ts";
 import type { ProviderConfig } from "../../provider/config.ts";
+import { createDispatcher, type Dispatcher } from "../../provider/dispatch.ts";
 import { createOffers } from "../../provider/offers.ts";
 import { createLogger } from "../../runtime/logger.ts";
 import { recoverSigner } from "../../runtime/signers/secp256k1.ts";
@@ -18,7 +20,9 @@ import {
   openLedgers,
   word,
 } from "./ledger-fixture.ts";
-import { CONFIG, LISTED } from "./serving-fixture.ts";
+import { CONFIG, entriesOf, LISTED } from "./serving-fixture.ts";
+
+const log = createLogger({ level: "silent" });
 
 describe("offers", () => {
   const folder = createFolder();
@@ -26,26 +30,34 @@ describe("offers", () => {
   let upstream: ScriptedUpstream;
   let listed: ListedModel[] | undefined;
   let store = 0;
-  const create = (config: Partial<ProviderConfig> = {}) =>
-    createOffers({
-      config: { ...CONFIG, ...config },
+  let dispatcher: Dispatcher;
+  const create = async (config: Partial<ProviderConfig> = {}) => {
+    dispatcher?.stop(new InfernetError("interrupted", "the test goes on"));
+    const settings = { ...CONFIG, ...config };
+    dispatcher = await createDispatcher(entriesOf(upstream), settings, log);
+    return createOffers({
+      config: settings,
       domain: DOMAIN,
       contracts: { registry: account(0x11), escrow: DOMAIN.escrow, usdc: account(0x13) },
-      listing: async () => listed && { payee: account(0x23), models: listed },
+      listing: async () => listed && { payee: account(0x23), models: listed, active: true },
       tlsKeyHash: word(0x44),
-      upstream,
+      dispatcher,
       signer: NODE,
       store: ledgers.store,
       clock: ledgers.clock,
-      log: createLogger({ level: "silent" }),
+      log,
     });
+  };
   beforeEach(() => {
     store += 1;
     ledgers = openLedgers(`${folder.path}/${store}`);
     upstream = new ScriptedUpstream([]);
     listed = LISTED;
   });
-  afterEach(() => ledgers.store.close());
+  afterEach(() => {
+    dispatcher.stop(new InfernetError("interrupted", "the test is over"));
+    ledgers.store.close();
+  });
   after(() => folder.remove());
 
   it("are signed by the node and read as they were written", async () => {

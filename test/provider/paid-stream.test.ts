@@ -74,7 +74,7 @@ describe("a paid stream", () => {
         if (!("payload" in event)) return;
         seen.push(event.payload);
         if (event.payload.includes("first")) {
-          expect(on.api.running()).to.equal(1);
+          expect(on.running()).to.equal(1);
           gate.resolve();
         }
       },
@@ -304,7 +304,7 @@ describe("a paid stream", () => {
     expect(on.ledger.findJob(job.jobId)?.charge).to.equal(12n);
     await on.api.stop();
     expect(upstream.runs[0]!.signal.aborted, "the model was told to stop").to.equal(true);
-    expect(on.api.running()).to.equal(0);
+    expect(on.running()).to.equal(0);
   });
 
   it("goes on where it was cut when the requester comes back in time, without running twice", async () => {

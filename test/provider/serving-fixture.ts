@@ -18,6 +18,7 @@ import type { Domain } from "../../protocol/typed-data.ts";
 import { HEADERS, type InfernetEvent, infernetEventSchema, type ModelPath } from "../../protocol/wire.ts";
 import { serveApi } from "../../provider/api.ts";
 import { PROVIDER_DEFAULTS, type ProviderConfig } from "../../provider/config.ts";
+import { createDispatcher, type UpstreamEntry } from "../../provider/dispatch.ts";
 import { createOffers } from "../../provider/offers.ts";
 import type { Upstream } from "../../provider/upstreams/upstream.ts";
 import { createHttpServer } from "../../runtime/http-server.ts";
@@ -53,6 +54,7 @@ export const CONFIG: ProviderConfig = {
   chunkTokens: 4,
   maxCompletionTokens: 100,
   receiptTimeoutSeconds: 1,
+  health: { everyMs: 20, timeoutMs: 3_000, restMs: 100 },
 };
 
 /** A chat body whose prompt is 40 bytes, 10 tokens by estimate: a stream starts with 18 base units. */
@@ -65,22 +67,29 @@ export function chatBytes(members: object = {}): Buffer {
 
 export type Serving = Awaited<ReturnType<typeof startServing>>;
 
+/** An upstream alone, or entries with their names and capacities. */
+export function entriesOf(upstreams: Upstream | readonly UpstreamEntry[]): readonly UpstreamEntry[] {
+  return "generate" in upstreams ? [{ name: "only", upstream: upstreams, capacity: 4 }] : upstreams;
+}
+
 /** Starts a provider on this folder's store. `patienceMs` is how long a request outlives its listeners. */
 export async function startServing(
   folder: string,
-  upstream: Upstream,
+  upstreams: Upstream | readonly UpstreamEntry[],
   { config = {}, patienceMs = 60_000 }: { config?: Partial<ProviderConfig>; patienceMs?: number } = {},
 ) {
   const ledgers = openLedgers(folder);
   const { ledger, store, clock } = ledgers;
   const log = createLogger({ level: "silent" });
+  const settings = { ...CONFIG, ...config };
+  const dispatcher = await createDispatcher(entriesOf(upstreams), settings, log);
   const offers = await createOffers({
-    config: { ...CONFIG, ...config },
+    config: settings,
     domain: DOMAIN,
     contracts: { registry: account(0x11), escrow: DOMAIN.escrow, usdc: account(0x13) },
-    listing: async () => ({ payee: PAYEE, models: LISTED }),
+    listing: async () => ({ payee: PAYEE, models: LISTED, active: true }),
     tlsKeyHash: null,
-    upstream,
+    dispatcher,
     signer: NODE,
     store,
     clock,
@@ -103,8 +112,8 @@ export async function startServing(
       reviews += 1;
     },
     offers,
-    upstream,
-    capacity: config.capacity ?? CONFIG.capacity,
+    dispatcher,
+    hindrances: () => (offers.current().offer.models.length === 0 ? ["no-model"] : []),
     clock,
     log,
     patienceMs,
@@ -115,9 +124,14 @@ export async function startServing(
     url: `http://127.0.0.1:${port}`,
     offers,
     api,
+    dispatcher,
+    /** Requests that run now. */
+    running: () => dispatcher.snapshot().running,
     /** How often settlement was asked to look. */
     reviews: () => reviews,
     async stop() {
+      offers.stop();
+      dispatcher.stop(new InfernetError("node-busy", "the node is stopping"));
       await api.stop();
       await server.stop(0);
       store.close();

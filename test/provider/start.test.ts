@@ -22,7 +22,7 @@ import {
   stopMarket,
 } from "./chain-fixture.ts";
 import { createFolder, newRequest } from "./ledger-fixture.ts";
-import { CHAT, chatBytes, readWhole, refusalOf } from "./serving-fixture.ts";
+import { CHAT, chatBytes, entriesOf, readWhole, refusalOf } from "./serving-fixture.ts";
 
 const CONFIG: ProviderConfig = {
   ...PROVIDER_DEFAULTS,
@@ -71,7 +71,7 @@ describe("provider", function () {
       store,
       log: createLogger({ level: "silent" }),
       signer,
-      upstream: new ScriptedUpstream(script),
+      upstreams: entriesOf(new ScriptedUpstream(script)),
       certificate: null,
       clock: systemClock,
     });
@@ -131,7 +131,15 @@ describe("provider", function () {
       endpoint: CONFIG.endpoint,
       models: ["tiny"],
       live: true,
+      hindrances: [],
+      upstreams: [
+        {
+          ...{ name: "only", kind: "openai", state: "up", reason: null },
+          ...{ models: ["tiny"], running: 0, capacity: 4 },
+        },
+      ],
       activeStreams: 0,
+      queued: 0,
       jobs: { open: 0, settling: 0, closed: 1 },
       charged: 30n,
       settled: 30n,

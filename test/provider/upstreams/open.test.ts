@@ -47,7 +47,7 @@ describe("finding and opening upstreams", () => {
     for (const settings of [
       { kind: "ollama", url: ollama.url },
       { kind: "openai", url: openai.url },
-      { kind: "embedded", modelFile: tinyModelFile(), threads: 1, parallel: 1, contextLength: 256 },
+      { kind: "embedded", modelFile: tinyModelFile(), threads: 1, slots: 1, contextLength: 256 },
     ] as const) {
       const upstream = await openUpstream(settings);
       expect(upstream.kind).to.equal(settings.kind);
