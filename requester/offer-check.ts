@@ -85,12 +85,21 @@ export function isLasting({ offer }: SignedOffer, now: number): boolean {
   return offer.expires >= now + OPENING_SECONDS;
 }
 
-/** A seller's model at the prices it offers. Throws `model-not-offered`, or `offer-invalid` above the Registry's ceiling. */
+/**
+ * A seller's model at the prices it offers. Throws `upstream-unreachable` for a node that has nothing to offer now,
+ * `model-not-offered`, or `offer-invalid` above the Registry's ceiling.
+ */
 export function pickModel(
   { listing, signedOffer }: Pick<Seller, "listing" | "signedOffer">,
   name: string,
 ): OfferedModel {
-  const model = offeredModel(signedOffer.offer, name);
+  const { offer } = signedOffer;
+  if (offer.models.length === 0 || offer.capacity === 0) {
+    throw new InfernetError("upstream-unreachable", "it offers nothing now: what runs its models is down", {
+      hint: "Choose another node, or try again later.",
+    });
+  }
+  const model = offeredModel(offer, name);
   checkPriceCeiling(model, listing.models);
   return model;
 }

@@ -136,7 +136,7 @@ describe("admission", () => {
     });
     holds(
       fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
-        const { admit, sign } = scene(4);
+        const { admit, sign } = scene();
         const seats: Seat[] = [];
         const told: { seat: Seat; cover: bigint; need: bigint }[] = [];
         let signed = 0;

@@ -31,10 +31,13 @@ describe("offers", () => {
   let listed: ListedModel[] | undefined;
   let store = 0;
   let dispatcher: Dispatcher;
-  const create = async (config: Partial<ProviderConfig> = {}) => {
+  const create = async (
+    config: Partial<ProviderConfig> = {},
+    upstreams: Parameters<typeof entriesOf>[0] = upstream,
+  ) => {
     dispatcher?.stop(new InfernetError("interrupted", "the test goes on"));
     const settings = { ...CONFIG, ...config };
-    dispatcher = await createDispatcher(entriesOf(upstream), settings, log);
+    dispatcher = await createDispatcher(entriesOf(upstreams), settings, log);
     return createOffers({
       config: settings,
       domain: DOMAIN,
@@ -108,20 +111,59 @@ describe("offers", () => {
     expect(offers.current()).to.equal(second);
   });
 
+  /** Resolves at the next change of the upstream, which the offers have heard of already. */
+  const upstreamChange = () =>
+    new Promise<void>((resolve) => {
+      const unsubscribe = dispatcher.subscribe(() => {
+        unsubscribe();
+        resolve();
+      });
+    });
+
   it("are signed anew at once when the models change", async () => {
     const offers = await create();
     const first = offers.current();
     upstream.models = [{ ...TINY, digest: word(0x66) }];
-    expect((await offers.refresh()).offer.models[0]!.digest).to.equal(word(0x66));
+    await upstreamChange();
+    expect(offers.current().offer.models[0]!.digest).to.equal(word(0x66));
     expect(offers.byHash(first.offerHash)?.offer).to.deep.equal(first.offer);
   });
 
-  it("stay when the upstream cannot be asked", async () => {
+  it("offer nothing while the upstream is down, also at the start, and the models again once it is back", async () => {
     const offers = await create();
-    const first = offers.current();
-    upstream.listModels = () => Promise.reject(new Error("down"));
-    await offers.refresh().catch(() => {});
-    expect(offers.current()).to.equal(first);
+    const { models } = offers.current().offer;
+    const { listModels } = upstream;
+    upstream.listModels = () => Promise.reject(new InfernetError("upstream-unreachable", "down"));
+    await upstreamChange();
+    expect(offers.current().offer).to.deep.include({ models: [], capacity: 0 });
+    const anew = await create();
+    expect(anew.current().offer).to.deep.include({ models: [], capacity: 0 });
+    upstream.listModels = listModels;
+    await upstreamChange();
+    expect(anew.current().offer).to.deep.include({ models, capacity: 4 });
+  });
+
+  it("prefer the model whose digest the Registry names among upstreams that have others of its name", async () => {
+    const other = new ScriptedUpstream([]);
+    other.models = [{ ...TINY, digest: word(0x77), contextLength: 512 }];
+    const third = new ScriptedUpstream([]);
+    third.models = [{ ...TINY, contextLength: 1024, features: ["chat"] }];
+    const entries = [other, upstream, third].map((one, index) => ({
+      name: `${index}`,
+      upstream: one,
+      capacity: 3,
+    }));
+    const { offer } = (await create({}, entries)).current();
+    expect(offer.models).to.have.length(1);
+    expect(offer.models[0]).to.deep.include({
+      digest: LISTED[0]!.digest,
+      contextLength: 1024,
+      features: ["chat"],
+    });
+    expect(offer.capacity).to.equal(6);
+    listed = [{ ...LISTED[0]!, digest: word(0) }];
+    expect((await create({}, entries)).current().offer).to.deep.include({ capacity: 3 });
+    expect((await create({ capacity: 2 }, entries)).current().offer).to.deep.include({ capacity: 2 });
   });
 
   it("are kept as long as a job that was opened under them may live, across restarts, and then forgotten", async () => {

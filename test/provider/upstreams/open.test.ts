@@ -62,6 +62,7 @@ describe("finding and opening upstreams", () => {
       [openai.url, "openai"],
     ] as const) {
       const upstream = await openUpstream({ kind: "auto", url });
+      expect(await upstream.listModels()).to.have.length(1);
       expect(upstream.kind).to.equal(kind);
       await upstream.close();
     }
@@ -73,12 +74,15 @@ describe("finding and opening upstreams", () => {
     const codes = [
       [{ kind: "openai" }, "bad-config"],
       [{ kind: "embedded" }, "bad-config"],
-      [{ kind: "auto", url: gone.url }, "upstream-unreachable"],
     ] as const;
     for (const [settings, code] of codes) {
       const error = await rejectionOf(openUpstream(settings));
       expect(error).to.have.property("code", code);
       expect(error).to.have.property("hint").that.is.not.equal("");
     }
+    const nobody = await openUpstream({ kind: "auto", url: gone.url });
+    const error = await rejectionOf(nobody.listModels());
+    expect(error).to.have.property("code", "upstream-unreachable");
+    expect(error).to.have.property("hint").that.is.not.equal("");
   });
 });
