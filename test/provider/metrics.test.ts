@@ -17,7 +17,7 @@ import { readMetrics } from "../support/metrics.ts";
 import { ScriptedUpstream, type Step } from "../support/scripted-upstream.ts";
 import { type Market, openJob, signReceipt, startMarket, stopMarket } from "./chain-fixture.ts";
 import { createFolder } from "./ledger-fixture.ts";
-import { CHAT, chatBytes, readWhole } from "./serving-fixture.ts";
+import { CHAT, chatBytes, entriesOf, readWhole } from "./serving-fixture.ts";
 
 const CONFIG: ProviderConfig = {
   ...PROVIDER_DEFAULTS,
@@ -66,7 +66,7 @@ describe("a node's metrics", function () {
       store,
       log: createLogger({ level: "silent" }),
       signer: market.node,
-      upstream: new ScriptedUpstream(script),
+      upstreams: entriesOf(new ScriptedUpstream(script)),
       certificate: null,
       clock: systemClock,
     });
@@ -134,7 +134,7 @@ describe("a node's metrics", function () {
     }
     expect(value('infernet_jobs{state="closed"}')).to.equal(1);
     expect(value("infernet_live")).to.equal(1);
-    expect(value("infernet_slots")).to.equal(CONFIG.capacity);
+    expect(value("infernet_slots")).to.equal(provider.snapshot().offer.capacity);
   });
 
   it("tell how busy the slots are: seconds that requests held them, by seconds that they were there", async () => {
@@ -237,7 +237,12 @@ describe("a node's metrics", function () {
       startProvider({
         config: { ...CONFIG, metricsListen: { host: "127.0.0.1", port } },
         ...{ chain: market.chain, store: other, log: createLogger({ level: "silent" }) },
-        ...{ signer: market.node, upstream: new ScriptedUpstream([]), certificate: null, clock: systemClock },
+        ...{
+          signer: market.node,
+          upstreams: entriesOf(new ScriptedUpstream([])),
+          certificate: null,
+          clock: systemClock,
+        },
       }),
     );
     other.close();

@@ -67,9 +67,12 @@ export function chatBytes(members: object = {}): Buffer {
 
 export type Serving = Awaited<ReturnType<typeof startServing>>;
 
-/** An upstream alone, or entries with their names and capacities. */
-export function entriesOf(upstreams: Upstream | readonly UpstreamEntry[]): readonly UpstreamEntry[] {
-  return "generate" in upstreams ? [{ name: "only", upstream: upstreams, capacity: 4 }] : upstreams;
+/** An upstream alone with this capacity, or entries as they are. */
+export function entriesOf(
+  upstreams: Upstream | readonly UpstreamEntry[],
+  capacity = 4,
+): readonly UpstreamEntry[] {
+  return "generate" in upstreams ? [{ name: "only", upstream: upstreams, capacity }] : upstreams;
 }
 
 /** Starts a provider on this folder's store. `patienceMs` is how long a request outlives its listeners. */

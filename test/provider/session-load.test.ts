@@ -15,7 +15,7 @@ import { openStore, type Store } from "../../runtime/store.ts";
 import { ScriptedUpstream, type Step, words } from "../support/scripted-upstream.ts";
 import { type Market, openJob, signReceipt, startMarket, stopMarket } from "./chain-fixture.ts";
 import { createFolder } from "./ledger-fixture.ts";
-import { type Answer, chatBytes } from "./serving-fixture.ts";
+import { type Answer, chatBytes, entriesOf } from "./serving-fixture.ts";
 import { HandSession } from "./session-client.ts";
 
 const PRICES = { inputPrice: 1_999_999n, outputPrice: 4_999_999n };
@@ -55,7 +55,7 @@ describe("a session under load", function () {
     store = openStore(`${folder.path}/${++run}`, PROVIDER_MIGRATIONS, { exclusive: true });
     provider = await startProvider({
       ...{ config: CONFIG, chain: market.chain, store, signer: market.node, certificate: null },
-      upstream: new ScriptedUpstream(...scripts),
+      upstreams: entriesOf(new ScriptedUpstream(...scripts), CONFIG.capacity),
       log: createLogger({ level: "silent" }),
       clock: systemClock,
     });
