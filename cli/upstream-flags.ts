@@ -9,7 +9,9 @@ import type { Context } from "./context.ts";
 import { integerBetween } from "./values.ts";
 
 /** An upstream as `--upstream` names it; `keyVariable` is the environment variable that holds its API key. */
-export type NamedUpstream = Omit<UpstreamSettings, "apiKey" | "gpu" | "embeddings" | "features"> & { keyVariable?: string };
+export type NamedUpstream = Omit<UpstreamSettings, "apiKey" | "gpu" | "embeddings" | "features"> & {
+  keyVariable?: string;
+};
 
 export type UpstreamFlags = {
   upstream?: NamedUpstream[];

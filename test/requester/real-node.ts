@@ -47,7 +47,8 @@ export async function startRealNode(
   const start = async (changes: Partial<ProviderConfig>) => {
     const store = openStore(join(folder, "provider.db"), PROVIDER_MIGRATIONS, { exclusive: true });
     const provider = await startProvider({
-      ...{ chain, store, log: SILENT, signer, upstream, certificate, clock: systemClock },
+      ...{ chain, store, log: SILENT, signer, certificate, clock: systemClock },
+      upstreams: [{ name: "scripted", upstream, capacity: 32 }],
       config: {
         ...PROVIDER_DEFAULTS,
         ...LOCAL_CHAIN_DEFAULTS,
