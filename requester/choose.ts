@@ -109,7 +109,12 @@ async function findListings(chain: Chain, { node, request }: NodeWish): Promise<
     .slice(0, MOST_NODES_ASKED);
   if (found.length > 0) return found.map(({ listing }) => listing);
   const names = [...new Set(active.flatMap(({ models }) => models.map(({ name }) => name)))];
-  throw new InfernetError("no-node", `no active node lists the model "${request.model}"`, {
+  throw noSuchModel(request.model, names);
+}
+
+/** `no-node` for a model that nobody has, with names that somebody has. */
+export function noSuchModel(model: string, names: readonly string[]): InfernetError {
+  return new InfernetError("no-node", `no active node lists the model "${model}"`, {
     hint:
       names.length === 0
         ? "No node is active on this chain."

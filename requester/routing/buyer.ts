@@ -1,7 +1,18 @@
-// Owns the words of buying: what is wanted of the market, what it came to, and what is known of its nodes.
+// Owns buying on the market: which nodes are asked for a request, and how another one takes over from one that fails.
 import type { Address, Hex } from "../../protocol/bytes.ts";
+import { InfernetError } from "../../protocol/errors.ts";
 import type { Prices } from "../../protocol/price.ts";
 import type { ModelPath } from "../../protocol/wire.ts";
+import type { Choice } from "../choose.ts";
+import type { ModelRequest } from "../model-request.ts";
+import type { Ask, AskedBill, Limits } from "./attempt.ts";
+import type { Knowledge } from "./candidates.ts";
+import type { Market } from "./market.ts";
+import type { Measures } from "./measures.ts";
+import type { ModelAliases } from "./model-names.ts";
+import { Purchase } from "./purchase.ts";
+import { routeRows, soldModels } from "./route-table.ts";
+import type { Verdicts } from "./verdicts.ts";
 
 /** How a request is to be routed; what is left out is free. */
 export type RouteWish = {
@@ -96,3 +107,48 @@ export type Buyer = {
   table(): RouteRow[];
   stop(): Promise<void>;
 };
+
+export type BuyerDeps = {
+  market: Market;
+  measures: Measures;
+  verdicts: Verdicts;
+  ask: Ask;
+  /** The most that a request may cost whose wish names no limit, in USDC base units. */
+  maxCharge(): bigint;
+  /** Looks again at what was delivered; what it finds wrong it keeps as evidence. */
+  check?(delivered: Delivered): void;
+  aliases?: ModelAliases | undefined;
+  /** From 0 to below 1: chance, and in tests what they say. */
+  random?(): number;
+  limits?: Partial<Limits> | undefined;
+};
+
+/** An answer as one node delivered it whole. */
+export type Delivered = { request: ModelRequest; choice: Choice; bill: AskedBill; isPlain: boolean };
+
+/** A buyer over a market; it does nothing by itself until it is asked. */
+export function createBuyer(deps: BuyerDeps): Buyer {
+  const { market, measures, verdicts } = deps;
+  const stopped = new AbortController();
+  const running = new Map<Address, number>();
+  const known: Knowledge = {
+    verdictOn: (node) => verdicts.on(node),
+    measureOf: (node, model) => measures.of(node, model),
+    inFlight: (node) => running.get(node) ?? 0,
+    random: deps.random ?? Math.random,
+  };
+  const count = (node: Address, change: number) => running.set(node, known.inFlight(node) + change);
+
+  return {
+    async buy(input) {
+      const signals = [stopped.signal, ...(input.signal ? [input.signal] : [])];
+      return await new Purchase(deps, known, { ...input, signal: AbortSignal.any(signals) }, count).run();
+    },
+    models: async () => soldModels(await market.view(), known),
+    table: () => routeRows(measures, verdicts),
+    async stop() {
+      stopped.abort(new InfernetError("interrupted", "the buyer is stopping"));
+      await market.stop();
+    },
+  };
+}
