@@ -16,7 +16,10 @@ import { depositMoney, type Moved, type MoveWish, withdrawMoney } from "./moves.
 import { createJobOpener } from "./opening.ts";
 import { recoverJobs } from "./recovery.ts";
 import { type JobResult, readResult } from "./result.ts";
-import { openVerdicts } from "./routing/verdicts.ts";
+import { type Buyer, type BuyerDeps, createBuyer } from "./routing/buyer.ts";
+import { createMarket, type MarketDeps } from "./routing/market.ts";
+import { openMeasures } from "./routing/measures.ts";
+import { openVerdicts, type Verdict } from "./routing/verdicts.ts";
 import type { SessionSettings } from "./sessions/session-opening.ts";
 import { createSessions, type Sessions } from "./sessions/sessions.ts";
 import { createSettlement, type Refund, type RefundWish } from "./settlement.ts";
@@ -48,6 +51,8 @@ export type RequesterDeps = {
 const PATIENCE_MS = 20_000;
 /** Half a USDC, ten minutes. */
 const SESSION_SETTINGS: SessionSettings = { depositUsdc: 500_000n, idleSeconds: 600 };
+
+export type BuyerOptions = Pick<BuyerDeps, "aliases" | "random" | "limits"> & Pick<MarketDeps, "refreshMs">;
 
 export type RequesterSnapshot = {
   active: Hex[];
@@ -83,6 +88,12 @@ export type Requester = {
   tend(): Promise<JobReport[]>;
   /** Finds the wallet's open jobs on the chain when the ledger was lost, and returns them. */
   recover(): Promise<JobReport[]>;
+  /** A buyer on the market whose answers this requester pays for. Its caller stops it, before the requester. */
+  createBuyer(options?: BuyerOptions): Buyer;
+  /** Nodes that are not asked any more, and why. */
+  dropped(): Verdict[];
+  /** Lets a dropped node be asked again; says whether it was dropped. */
+  forgive(node: Address): boolean;
   /** Interrupts what runs and waits for its end; store and chain stay open, for they are the caller's. */
   stop(): Promise<void>;
   snapshot(): RequesterSnapshot;
@@ -194,6 +205,17 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
       const found = await recoverJobs(chain, ledger, account);
       return found.map((jobId) => reportJob(ledger.findJob(jobId)!));
     },
+    createBuyer: ({ refreshMs, ...options } = {}) =>
+      createBuyer({
+        ...options,
+        market: createMarket({ chain, clock, log, allowPrivate, ...(refreshMs ? { refreshMs } : {}) }),
+        measures: openMeasures({ store, clock }),
+        verdicts,
+        ask: sessions.ask,
+        maxCharge: () => desk.affordable(undefined),
+      }),
+    dropped: () => verdicts.all(),
+    forgive: (node) => verdicts.forgive(node),
     async stop() {
       stopped.abort();
       await sessions.stop();

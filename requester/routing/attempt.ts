@@ -1,34 +1,13 @@
 // Owns one node's turn at a request: it is asked, measured, and given up when it keeps the first word back too long.
 import type { Hex } from "../../protocol/bytes.ts";
-import { InfernetError } from "../../protocol/errors.ts";
+import { type ErrorCode, InfernetError } from "../../protocol/errors.ts";
 import { chargeOf, least } from "../../protocol/price.ts";
 import type { Choice } from "../choose.ts";
 import { completionLimit, type ModelRequest } from "../model-request.ts";
+import type { SessionBill } from "../sessions/session-request.ts";
+import type { Sessions } from "../sessions/sessions.ts";
 import type { AnswerEvent } from "../submission.ts";
 import type { Measure, Sample } from "./measures.ts";
-
-/** What a node is asked through: a session that pays for the request. */
-export type Ask = (input: {
-  request: ModelRequest;
-  choice: Choice;
-  maxCharge?: bigint | undefined;
-  /** How long to wait for a node that is away or busy. */
-  patienceMs?: number | undefined;
-  signal?: AbortSignal | undefined;
-  onEvent?(event: AnswerEvent): void;
-}) => Promise<AskedBill>;
-
-export type AskedBill = {
-  jobId: Hex;
-  requestId: Hex;
-  promptTokens: number;
-  completionTokens: number;
-  estimated: boolean;
-  costMillionths: bigint;
-  charge: bigint;
-  text: string;
-  finishReason: string;
-};
 
 export type AttemptInput = {
   request: ModelRequest;
@@ -43,7 +22,7 @@ export type AttemptInput = {
 };
 
 export type Outcome =
-  | { kind: "served"; bill: AskedBill; sample: Sample & { firstTokenMs: number } }
+  | { kind: "served"; bill: SessionBill; sample: Sample & { firstTokenMs: number } }
   /** `charge` is the most that it can have cost. */
   | { kind: "failed"; error: InfernetError; charge: bigint; jobId: Hex | undefined };
 
@@ -67,12 +46,19 @@ export const LIMITS: Limits = {
   patienceMs: 1_000,
 };
 
+/** Errors after which nobody knows what the node did: any other refusal before its first word costs nothing. */
+const UNKNOWN_ENDS: readonly ErrorCode[] = [
+  "node-unreachable",
+  "node-misbehaved",
+  "interrupted",
+  "upstream-timeout",
+];
 /** Answers shorter than this say nothing about speed. */
 const LEAST_TIMED_TOKENS = 8;
 
 /** Asks one node. Never throws but for bugs; what comes after the node was given up is not passed on. */
 export async function tryNode(
-  { ask, limits }: { ask: Ask; limits: Limits },
+  { ask, limits }: { ask: Sessions["ask"]; limits: Limits },
   input: AttemptInput,
 ): Promise<Outcome> {
   const { request, choice, maxCharge, hasOther, signal } = input;
@@ -119,7 +105,8 @@ export async function tryNode(
     // A node that was given up ends its turn by itself; its session keeps what it is owed.
     asking.catch(() => {});
     if (!(error instanceof InfernetError)) throw error;
-    const charge = chargedBy(error) ?? (hasSigned ? mostCost(input, pieces) : 0n);
+    const isUnknown = hasSigned && (pieces > 0 || UNKNOWN_ENDS.includes(error.code));
+    const charge = chargedBy(error) ?? (isUnknown ? mostCost(input, pieces) : 0n);
     return { kind: "failed", error, charge: least(charge, maxCharge), jobId: jobOf(error) };
   } finally {
     isOver = true;

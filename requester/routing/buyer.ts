@@ -1,11 +1,13 @@
 // Owns buying on the market: which nodes are asked for a request, and how another one takes over from one that fails.
-import type { Address, Hex } from "../../protocol/bytes.ts";
+import type { Address } from "../../protocol/bytes.ts";
 import { InfernetError } from "../../protocol/errors.ts";
 import type { Prices } from "../../protocol/price.ts";
 import type { ModelPath } from "../../protocol/wire.ts";
 import type { Choice } from "../choose.ts";
 import type { ModelRequest } from "../model-request.ts";
-import type { Ask, AskedBill, Limits } from "./attempt.ts";
+import type { SessionBill } from "../sessions/session-request.ts";
+import type { Sessions } from "../sessions/sessions.ts";
+import type { Limits } from "./attempt.ts";
 import type { Knowledge } from "./candidates.ts";
 import type { Market } from "./market.ts";
 import type { Measures } from "./measures.ts";
@@ -47,25 +49,11 @@ export type Attempt = {
   charge: bigint;
 };
 
-/** What a request came to over all attempts. */
-export type Bought = {
-  jobId: Hex;
-  requestId: Hex;
-  node: Address;
-  model: string;
-  /** As the client sees them. */
-  promptTokens: number;
-  completionTokens: number;
-  estimated: boolean;
-  /** In millionths of a USDC base unit; `charge` is the same rounded up, in base units. */
-  costMillionths: bigint;
-  charge: bigint;
-  text: string;
-  finishReason: string;
-  firstTokenMs: number;
-  tokensPerSecond: number;
-  attempts: Attempt[];
-};
+/**
+ * What a request came to over all attempts: counts as the client sees them, costs summed; job and request are those of
+ * the node that answered last, zero where its word never came.
+ */
+export type Bought = SessionBill & { attempts: Attempt[] };
 
 /** A model on sale now. */
 export type SoldModel = {
@@ -112,7 +100,7 @@ export type BuyerDeps = {
   market: Market;
   measures: Measures;
   verdicts: Verdicts;
-  ask: Ask;
+  ask: Sessions["ask"];
   /** The most that a request may cost whose wish names no limit, in USDC base units. */
   maxCharge(): bigint;
   /** Looks again at what was delivered; what it finds wrong it keeps as evidence. */
@@ -124,7 +112,7 @@ export type BuyerDeps = {
 };
 
 /** An answer as one node delivered it whole. */
-export type Delivered = { request: ModelRequest; choice: Choice; bill: AskedBill; isPlain: boolean };
+export type Delivered = { request: ModelRequest; choice: Choice; bill: SessionBill; isPlain: boolean };
 
 /** A buyer over a market; it does nothing by itself until it is asked. */
 export function createBuyer(deps: BuyerDeps): Buyer {

@@ -52,7 +52,7 @@ export function findCandidates(
   route: RouteRequest,
   known: Knowledge,
 ): [Candidate, ...Candidate[]] {
-  const refusals: Refusal[] = [...view.refusals];
+  const refusals: Refusal[] = [];
   const candidates: Candidate[] = [];
   for (const seller of view.sellers) {
     for (const { name } of seller.signedOffer.offer.models) {
@@ -147,16 +147,23 @@ function compareWeights(one: readonly number[], other: readonly number[]): numbe
   return 0;
 }
 
+/** What sellers of the model say against it; where there are none, what keeps away those who list it. */
 function explainNone(
-  { sellers }: MarketView,
+  { sellers, absent }: MarketView,
   wanted: WantedModel,
   refusals: readonly Refusal[],
 ): InfernetError {
   const names = [
     ...new Set(sellers.flatMap(({ signedOffer }) => signedOffer.offer.models.map(({ name }) => name))),
   ];
-  const isSold = names.some((name) => isWantedModel(name, wanted));
-  return isSold
-    ? explainRefusals(describeWanted(wanted), refusals)
-    : noSuchModel(describeWanted(wanted), names);
+  const name = describeWanted(wanted);
+  if (refusals.length > 0) return explainRefusals(name, refusals);
+  const away = absent.filter(({ listing }) =>
+    listing.models.some((model) => isWantedModel(model.name, wanted)),
+  );
+  if (away.length === 0) return noSuchModel(name, names);
+  return explainRefusals(
+    name,
+    away.map(({ listing, error }) => ({ node: listing.node, error })),
+  );
 }

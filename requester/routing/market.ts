@@ -6,7 +6,6 @@ import { InfernetError } from "../../protocol/errors.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Log } from "../../runtime/logger.ts";
 import { readBlockTime } from "../block-time.ts";
-import type { Refusal } from "../choose.ts";
 import { isLasting, type OfferDeps, readSeller, type Seller } from "../offer-check.ts";
 
 export type MarketDeps = OfferDeps & {
@@ -17,8 +16,11 @@ export type MarketDeps = OfferDeps & {
   refreshMs?: number;
 };
 
-/** `sellers` have an offer that lasts; `refusals` are the active nodes without one, and why. */
-export type MarketView = { sellers: readonly Seller[]; refusals: readonly Refusal[] };
+/** An active node without an offer, and why. */
+type Absence = { listing: NodeListing; error: InfernetError };
+
+/** `sellers` have an offer that lasts. */
+export type MarketView = { sellers: readonly Seller[]; absent: readonly Absence[] };
 
 export type Market = {
   /** The view as it is. Waits for the first one only; throws the chain's error while there is none. */
@@ -41,7 +43,7 @@ export function createMarket(deps: MarketDeps): Market {
   const { chain, clock, log, refreshMs = REFRESH_MS } = deps;
   const stopped = new AbortController();
   const sellers = new Map<Address, Seller>();
-  const refusals = new Map<Address, InfernetError>();
+  const absent = new Map<Address, Absence>();
   let refreshing: Promise<void> | undefined;
   let hasView = false;
   let refreshedAt = Number.NEGATIVE_INFINITY;
@@ -52,11 +54,11 @@ export function createMarket(deps: MarketDeps): Market {
     const { node } = listing;
     try {
       sellers.set(node, await readSeller(deps, listing, now));
-      refusals.delete(node);
+      absent.delete(node);
     } catch (error) {
       if (!(error instanceof InfernetError)) throw error;
       sellers.delete(node);
-      refusals.set(node, error);
+      absent.set(node, { listing, error });
     }
   }
 
@@ -64,7 +66,7 @@ export function createMarket(deps: MarketDeps): Market {
     const [listings, now] = await Promise.all([chain.listNodes(), readBlockTime(chain, clock)]);
     const active = listings.filter((listing) => listing.active);
     const names = new Set(active.map(({ node }) => node));
-    for (const known of [sellers, refusals])
+    for (const known of [sellers, absent])
       for (const node of known.keys()) if (!names.has(node)) known.delete(node);
     // Those that answered before come first: a crowd of dead entries does not push them out.
     const queue = active
@@ -116,7 +118,7 @@ export function createMarket(deps: MarketDeps): Market {
       const now = clock.nowSeconds();
       return {
         sellers: [...sellers.values()].filter(({ signedOffer }) => isLasting(signedOffer, now)),
-        refusals: [...refusals].map(([node, error]) => ({ node, error })),
+        absent: [...absent.values()],
       };
     },
     async stop() {

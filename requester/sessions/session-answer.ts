@@ -52,6 +52,7 @@ export type Order = {
   most: bigint;
   /** Millionths that a run before signed for it. */
   resumed?: bigint;
+  patienceMs?: number | undefined;
   signal: AbortSignal;
   emit(event: AnswerEvent): void;
 };
@@ -84,8 +85,8 @@ export async function readSessionAnswer(
   { order, requestId, payment }: PlacedOrder,
   signal: AbortSignal,
 ): Promise<{ answer: PaidAnswer; delivery: SignedDelivery }> {
-  const { client, chain, job, offer, openBlock, patienceMs } = scene;
-  const { request, idempotencyKey, emit } = order;
+  const { client, chain, job, offer, openBlock } = scene;
+  const { request, idempotencyKey, emit, patienceMs = scene.patienceMs } = order;
   const answer = await readPaidAnswer({
     ...{ requestId, request, payment, patienceMs, signal, emit },
     client: { ask: (asked, paid) => client.ask(asked, { ...paid, idempotencyKey }) },

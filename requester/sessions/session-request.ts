@@ -12,6 +12,8 @@ export type SessionRequest = {
   maxCharge?: bigint | undefined;
   /** The caller's own name for the request: the same again is the same request. 1 to 64 of [A-Za-z0-9_-]. */
   idempotencyKey?: string | undefined;
+  /** How long to try to reach its node while nothing new comes, in milliseconds; as set unless told otherwise. */
+  patienceMs?: number | undefined;
   signal?: AbortSignal | undefined;
   onEvent?(event: AnswerEvent): void;
 };

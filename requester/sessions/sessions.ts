@@ -48,12 +48,13 @@ export function createSessions(deps: SessionsDeps): Sessions {
   const { ledger, desk } = deps;
 
   async function ask(input: SessionRequest): Promise<SessionBill> {
-    const { request, choice, idempotencyKey, signal } = input;
+    const { request, choice, idempotencyKey, patienceMs, signal } = input;
     if (idempotencyKey !== undefined && !KEY.test(idempotencyKey))
       throw new InfernetError("bad-request", "an idempotency key is 1 to 64 letters, digits, - or _");
     const order = {
       request,
       idempotencyKey: idempotencyKey ?? toHex(randomBytes(16)).slice(2),
+      patienceMs,
       signal: AbortSignal.any([stopped.signal, ...(signal ? [signal] : [])]),
       emit: (event: Parameters<Order["emit"]>[0]) => input.onEvent?.(event),
     };

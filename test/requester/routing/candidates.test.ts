@@ -60,7 +60,7 @@ function find(scene: Scene): Address[] {
   const request = readModelRequest("/v1/chat/completions", Buffer.from(JSON.stringify(body)));
   const none = { requests: 0, firstTokenMs: null, tokensPerSecond: null, errorRate: 0, lastErrors: [] };
   return findCandidates(
-    { sellers, refusals: [] },
+    { sellers, absent: [] },
     {
       ...{
         request,
