@@ -194,9 +194,9 @@ describe("buying on the market", function () {
   it("stays within the limit of one request over all its attempts", async () => {
     await sell([...words(6), FAILURE], [...words(40), { usage: [18, 40] }]);
     open();
-    const failure = await failureOf(() => buy({ max_tokens: 200 }, { maxCharge: 12n }));
+    const failure = await failureOf(() => buy({ max_tokens: 200 }, { maxCharge: 20n }));
     expect(failure.code).to.equal("over-budget");
-    expect(BigInt(failure.data.charge!) <= 12n).to.equal(true);
+    expect(BigInt(failure.data.charge!) <= 20n).to.equal(true);
   });
 
   it("asks no other node for what no other node can mend", async () => {
@@ -240,6 +240,7 @@ describe("buying on the market", function () {
     const failure = await failureOf(() => buy({}, { omit: [nodes[1]!.address] }));
     expect([failure.code, failure.hint]).to.deep.equal(["no-node", "See `infernet nodes` for others."]);
     expect(failure.message).to.contain("it counted too much");
+    await wallet.requester.sessions.close(jobId);
     expect(wallet.requester.forgive(nodes[0]!.address)).to.equal(true);
     expect(wallet.requester.forgive(nodes[0]!.address), "once").to.equal(false);
     expect(outcomes(await buy())).to.deep.equal([[nodes[0]!.address, "served"]]);
