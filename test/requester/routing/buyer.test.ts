@@ -192,7 +192,8 @@ describe("buying on the market", function () {
   });
 
   it("stays within the limit of one request over all its attempts", async () => {
-    await sell([...words(6), FAILURE], [...words(40), { usage: [18, 40] }]);
+    await sell([...words(6), FAILURE]);
+    await sellAt(1, [...words(40), { usage: [18, 40] }], { receiptTimeoutSeconds: 1 });
     open();
     const failure = await failureOf(() => buy({ max_tokens: 200 }, { maxCharge: 20n }));
     expect(failure.code).to.equal("over-budget");
