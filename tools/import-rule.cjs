@@ -7,7 +7,7 @@ const layers = {
   requester: ["chain", "runtime", "protocol", "typechain-types"],
   cli: ["provider", "requester", "chain", "runtime", "protocol", "typechain-types"],
 };
-const folders = [...Object.keys(layers), "test", "tools", "ignition"];
+const folders = [...Object.keys(layers), "test", "tools", "bench", "ignition"];
 
 const oneWay = Object.entries(layers).map(([layer, below]) => ({
   name: `${layer}-looks-down-only`,
