@@ -83,7 +83,9 @@ export class JobLedger {
 
   /** Remembers the salt and the offer that the first paid request showed. Throws `request-mismatch`. */
   bindTerms(jobId: Hex, terms: JobTerms): void {
-    checkTerms(this.#needJob(jobId).job, terms);
+    const { job, salt } = this.#needJob(jobId);
+    checkTerms(job, terms);
+    if (salt !== null) return;
     this.#deps.store.transact(() => {
       this.#sql.bindTerms.run(terms.salt, terms.offerHash, terms.requestHash, jobId);
     });
@@ -113,23 +115,24 @@ export class JobLedger {
     this.#deps.events.emit({ type: "streamStarted", jobId, requestId, model });
   }
 
-  /** Sets what a running request may still spend, in base units. */
-  reserve(requestId: Hex, amount: bigint): void {
-    this.#deps.store.transact(() => {
-      this.#sql.reserve.run(amount, requestId);
-    });
-  }
-
   /**
    * Resolves when the payloads may leave, as the events after `lastEventId`. `counts` are what is charged for the
-   * request so far; `promptTokens` stays 0 until the upstream has counted the prompt. Throws `interrupted` once ended.
+   * request so far; `promptTokens` stays 0 until the upstream has counted the prompt. `reserved`, in base units, is what
+   * it may still spend, if that has changed. Throws `interrupted` once ended.
    */
-  async release(requestId: Hex, payloads: readonly string[], counts: TokenCounts): Promise<void> {
+  async release(
+    requestId: Hex,
+    payloads: readonly string[],
+    counts: TokenCounts,
+    reserved?: bigint,
+  ): Promise<void> {
     const { promptTokens, completionTokens } = counts;
-    const { jobId } = this.#needRequest(requestId);
+    let jobId: Hex | undefined;
     await this.#deps.store.commitSoon(() => {
       const request = this.#needRequest(requestId);
+      jobId = request.jobId;
       if (request.status === "ended") throw new InfernetError("interrupted", "the request has ended");
+      if (reserved !== undefined) this.#sql.reserve.run(reserved, requestId);
       payloads.forEach((payload, index) => {
         this.#sql.keepPayload.run(requestId, request.lastEventId + 1 + index, payload);
       });
@@ -138,7 +141,7 @@ export class JobLedger {
       this.#sql.release.run(promptTokens, completionTokens, lastEventId, transcript, requestId);
     });
     const events = payloads.length;
-    this.#deps.events.emit({ type: "tokensReleased", jobId, requestId, events, completionTokens });
+    this.#deps.events.emit({ type: "tokensReleased", jobId: jobId!, requestId, events, completionTokens });
   }
 
   /** Ends a request at these counts, frees its reservation and signs its delivery; once ended, gives that delivery again. */

@@ -75,6 +75,8 @@ export class PaidStream {
   /** The cover that the ledger's reservation was last made from. */
   #reserved: bigint;
   #need: InfernetEvent | undefined;
+  /** The last word, for who joins after it was told. */
+  #farewell: InfernetEvent | undefined;
 
   constructor(plan: StreamPlan, deps: StreamDependencies) {
     this.#plan = plan;
@@ -101,7 +103,8 @@ export class PaidStream {
   join(writer: SseWriter, afterId: number): void {
     this.#isOpened ||= !writer.closed.aborted;
     this.#audience.join(writer, afterId, this.#deps.ledger.payloadsAfter(this.#plan.requestId, afterId));
-    if (this.#need) sendWord(writer, this.#need);
+    const word = this.#farewell ?? this.#need;
+    if (word) sendWord(writer, word);
   }
 
   /** Resolves to whether nobody waits for it or listens any more, now or within this time. */
@@ -208,18 +211,26 @@ export class PaidStream {
   }
 
   async #release(payloads: readonly string[], counts: TokenCounts): Promise<void> {
+    await this.#record(payloads, counts);
+    this.#publish(payloads);
+    await this.#audience.pace(this.#abort.signal);
+  }
+
+  #record(payloads: readonly string[], counts: TokenCounts): Promise<void> {
     const { ledger, seat } = this.#deps;
     const { requestId, terms } = this.#plan;
-    if (seat.covered() !== this.#reserved) {
-      this.#reserved = seat.covered();
-      ledger.reserve(requestId, reservationOf(this.#reserved, counts, terms.prices));
-    }
-    await ledger.release(requestId, payloads, counts);
+    const covered = seat.covered();
+    const hasChanged = covered !== this.#reserved;
+    this.#reserved = covered;
+    const reserved = hasChanged ? reservationOf(covered, counts, terms.prices) : undefined;
+    return ledger.release(requestId, payloads, counts, reserved);
+  }
+
+  #publish(payloads: readonly string[]): void {
     const events = payloads.map((payload, index) => ({ id: this.#lastEventId + 1 + index, payload }));
     this.#lastEventId += payloads.length;
     this.#audience.publish(events);
     this.#begun.resolve();
-    await this.#audience.pace(this.#abort.signal);
   }
 
   async #close(): Promise<SignedDelivery> {
@@ -228,10 +239,18 @@ export class PaidStream {
     const payloads = request.stream
       ? [...this.#outgoing, usagePayload(counts, meta), DONE_PAYLOAD]
       : [JSON.stringify(foldChunks(this.#chunks, counts, meta))];
-    await this.#release(payloads, counts);
-    const delivery = await this.#deps.ledger.endRequest(requestId, { counts, estimated, reason: "done" });
-    this.#audience.tell({ type: "delivery", delivery });
+    // Both are in one commit; each may leave only once it is durable.
+    const recorded = this.#record(payloads, counts);
+    const ended = this.#deps.ledger.endRequest(requestId, { counts, estimated, reason: "done" });
+    const [delivery] = await Promise.all([ended, recorded]);
+    this.#publish(payloads);
+    this.#tellDelivery(delivery);
     return delivery;
+  }
+
+  #tellDelivery(delivery: SignedDelivery): void {
+    this.#farewell = { type: "delivery", delivery };
+    this.#audience.tell(this.#farewell);
   }
 
   /** What the whole request is charged: the upstream's final counts as far as they are believable and signed for. */
@@ -264,7 +283,7 @@ export class PaidStream {
         return { failure: error };
       }
       const delivery = await ledger.endWithoutUsage(requestId, told.code);
-      this.#audience.tell({ type: "delivery", delivery });
+      this.#tellDelivery(delivery);
       return { delivery };
     } catch (failure) {
       // The ledger cannot be written: the request ends at the next start, from what is durable.

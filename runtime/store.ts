@@ -11,8 +11,9 @@ export type Store = {
   /** Runs `work` in one durable transaction (a savepoint when nested); what it throws undoes it. */
   transact<T>(work: () => T): T;
   /**
-   * Queues `work` for the commit that ends this turn of the event loop and resolves when that is durable. Works run in
-   * the order of their calls, before any later `transact`; one that throws is undone and rejected alone.
+   * Queues `work` for the next commit and resolves when that is durable: at the end of this turn of the event loop or,
+   * when the disk has just been waited for, a moment later. Works run in the order of their calls, in one commit with a
+   * later `transact` and before it; one that throws is undone and rejected alone.
    */
   commitSoon(work: () => void): Promise<void>;
   /** Writes a consistent copy while the store is in use; `bad-config` when the path is taken. */
@@ -21,8 +22,11 @@ export type Store = {
   close(): void;
 };
 
-type QueuedWork = { work: () => void; resolve: () => void; reject: (error: unknown) => void };
+type QueuedWork = { work: () => unknown; resolve: () => void; reject: (error: unknown) => void };
 
+/** After a commit, queued works are gathered this many times as long as it took: the disk holds up little of all time. */
+const REST_PER_COMMIT = 3;
+const LONGEST_REST_MS = 20;
 const BUSY_TIMEOUT_MS = 5_000;
 /** A copy in one step is of one moment; in several it would begin anew whenever another process commits. */
 const ALL_PAGES = 2 ** 31 - 1;
@@ -101,6 +105,7 @@ export function findStoreDamage({ db }: Pick<Store, "db">): string[] {
 
 function createStore(db: DatabaseSync, file: string, release: () => void): Store {
   let queue: QueuedWork[] = [];
+  let restsUntil = 0;
 
   function inTransaction<T>(work: () => T): T {
     const nested = db.isTransaction;
@@ -108,13 +113,27 @@ function createStore(db: DatabaseSync, file: string, release: () => void): Store
       db.exec(nested ? "SAVEPOINT work" : "BEGIN IMMEDIATE");
       const result = work();
       if (result instanceof Promise) throw new TypeError("a transaction's work cannot wait");
-      db.exec(nested ? "RELEASE work" : "COMMIT");
+      if (nested) db.exec("RELEASE work");
+      else commit();
       return result;
     } catch (error) {
       // SQLite itself may have ended the transaction, as it does when the disk is full.
       if (db.isTransaction) db.exec(nested ? "ROLLBACK TO work; RELEASE work" : "ROLLBACK");
       throw explainSqliteError(error, file);
     }
+  }
+
+  function commit(): void {
+    const startedAt = performance.now();
+    db.exec("COMMIT");
+    const endedAt = performance.now();
+    restsUntil = endedAt + Math.min(LONGEST_REST_MS, (endedAt - startedAt) * REST_PER_COMMIT);
+  }
+
+  function flushSoon(): void {
+    const restMs = restsUntil - performance.now();
+    if (restMs > 0) setTimeout(flush, restMs);
+    else setImmediate(flush);
   }
 
   function attempt(item: QueuedWork): { item: QueuedWork; error: unknown } | undefined {
@@ -143,8 +162,23 @@ function createStore(db: DatabaseSync, file: string, release: () => void): Store
   return {
     db,
     transact(work) {
+      if (queue.length === 0 || db.isTransaction) return inTransaction(work);
+      let result: { of: ReturnType<typeof work> } | { error: unknown } | undefined;
+      queue.push({
+        work() {
+          const of = work();
+          result = { of };
+          return of;
+        },
+        resolve() {},
+        reject(error) {
+          result = { error };
+        },
+      });
       flush();
-      return inTransaction(work);
+      if (result === undefined) throw new TypeError("a work was not run");
+      if ("error" in result) throw result.error;
+      return result.of;
     },
     commitSoon(work) {
       return new Promise((resolve, reject) => {
@@ -152,7 +186,7 @@ function createStore(db: DatabaseSync, file: string, release: () => void): Store
           reject(new InfernetError("store-unusable", `${file} is closed`));
           return;
         }
-        if (queue.length === 0) setImmediate(flush);
+        if (queue.length === 0) flushSoon();
         queue.push({ work, resolve, reject });
       });
     },

@@ -77,8 +77,8 @@ async function apply({ ledger }: Ledgers, jobId: Hex, step: Step): Promise<void>
   if (act === "start" && !found)
     ledger.startRequest({ requestId, ...rest, prices: { inputPrice, outputPrice } });
   if (found?.status !== "running") return;
-  if (act === "release") await ledger.release(requestId, ["x"], counts);
-  if (act === "reserve") ledger.reserve(requestId, BigInt(completionTokens));
+  const reserved = act === "reserve" ? BigInt(completionTokens) : undefined;
+  if (act === "release" || act === "reserve") await ledger.release(requestId, ["x"], counts, reserved);
   if (act === "end") await ledger.endRequest(requestId, { counts, estimated: false, reason: "stop" });
   if (act === "abort") await ledger.endWithoutUsage(requestId, "aborted");
   if (act === "forget") ledger.forgetRequest(requestId, "failed");
