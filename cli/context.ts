@@ -1,4 +1,5 @@
 // Owns what every command is given: output, questions, settings, and the chain, each loaded when first asked for.
+import type { Writable } from "node:stream";
 import type { Chain, ChainOptions } from "../chain/chain.ts";
 import type { Config } from "../runtime/config.ts";
 import type { Log, LogLevel } from "../runtime/logger.ts";
@@ -15,8 +16,8 @@ export type Context = {
   /** Aborts with `interrupted` when a person or a closed pipe ends the command. */
   readonly signal: AbortSignal;
   config(): Promise<Config>;
-  /** The log on stderr, of `level` (with --quiet of errors) unless a setting says another. */
-  log(level: LogLevel): Promise<Log>;
+  /** The log on stderr or `destination`, of `level` (with --quiet of errors) unless a setting says another. */
+  log(level: LogLevel, destination?: Writable): Promise<Log>;
   /** The chain of the settings, with the contracts on it. Throws `chain-unreachable`, `wrong-chain`, `no-deployment`. */
   chain(): Promise<Chain>;
   /** Has something closed when the command ends, last first. */
@@ -50,7 +51,7 @@ export function createContext(parts: ContextParts): LaunchedContext {
     signal: parts.signal,
     prompter: createPrompter(terminal),
     config,
-    async log(level) {
+    async log(level, destination = terminal.stderr) {
       const [{ createLogger }, { loadConfig }] = await Promise.all([
         import("../runtime/logger.ts"),
         import("../runtime/config.ts"),
@@ -58,7 +59,7 @@ export function createContext(parts: ContextParts): LaunchedContext {
       const { logLevel } = loadConfig(flags, terminal.env, {
         logLevel: parts.output.quiet ? "error" : level,
       });
-      return createLogger({ level: logLevel, destination: terminal.stderr });
+      return createLogger({ level: logLevel, destination });
     },
     chain: once(async () => {
       const { openChain } = await import("../chain/chain.ts");

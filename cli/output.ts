@@ -4,7 +4,7 @@ import { stripVTControlCharacters, styleText } from "node:util";
 import { InfernetError } from "../protocol/errors.ts";
 
 /** How a rendered text is coloured; plain where the stream is no terminal or NO_COLOR is set. */
-export type Style = { bold(text: string): string; dim(text: string): string; green(text: string): string };
+export type Style = Record<"bold" | "dim" | "green" | "yellow" | "red", (text: string) => string>;
 
 /** One step of a command that takes long, as JSON carries it. */
 export type ProgressEvent = { event: string } & Record<string, unknown>;
@@ -91,8 +91,14 @@ export function printable(text: string): string {
 }
 
 function styleFor(stream: Writable): Style {
-  const paint = (format: "bold" | "dim" | "green") => (text: string) => styleText(format, text, { stream });
-  return { bold: paint("bold"), dim: paint("dim"), green: paint("green") };
+  const paint = (format: keyof Style) => (text: string) => styleText(format, text, { stream });
+  return {
+    bold: paint("bold"),
+    dim: paint("dim"),
+    green: paint("green"),
+    yellow: paint("yellow"),
+    red: paint("red"),
+  };
 }
 
 function describeError(error: unknown): Record<string, unknown> {

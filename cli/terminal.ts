@@ -46,7 +46,8 @@ export function watchForEnding(terminal: Terminal): Ending {
   }
   for (const stream of [terminal.stdout, terminal.stderr]) {
     stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EPIPE") throw error;
+      // A closed pipe, or a terminal whose window was closed.
+      if (error.code !== "EPIPE" && error.code !== "EIO") throw error;
       quiet = true;
       controller.abort(new InfernetError("interrupted", "nobody reads the output any more"));
     });

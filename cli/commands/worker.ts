@@ -2,6 +2,7 @@
 import { once } from "node:events";
 import { Option } from "commander";
 import type { NodeListing } from "../../chain/chain.ts";
+import { formatUsdc } from "../../protocol/price.ts";
 import type { Provider } from "../../provider/start.ts";
 import type { CommandSpec } from "../command.ts";
 import { type Context, LOCAL_CHAIN_ID } from "../context.ts";
@@ -9,12 +10,15 @@ import { describeFields } from "../event-form.ts";
 import { type Identity, unlockOrCreate } from "../identity.ts";
 import type { Output } from "../output.ts";
 import { needListing } from "../own-node.ts";
+import type { LiveView } from "../tui/live-view.ts";
 import { openUpstreamsOf, UPSTREAM_OPTIONS, type UpstreamFlags } from "../upstream-flags.ts";
 import { collectPricedModel, integerBetween, parseAmount, parseListen } from "../values.ts";
 import { renderProviderEvent } from "../worker-events.ts";
 import { providerConfigOf, type WorkerFlags } from "../worker-settings.ts";
 
-type Options = WorkerFlags & UpstreamFlags;
+type Options = WorkerFlags & UpstreamFlags & { log?: boolean };
+
+const STOPPING = "stopping: running streams may end, jobs are settled (press Ctrl-C again to stop at once)";
 
 export const workerCommand: CommandSpec<Options, undefined> = {
   name: "worker",
@@ -64,31 +68,58 @@ export const workerCommand: CommandSpec<Options, undefined> = {
       "--metrics-listen <host:port>",
       "tell metrics to whoever reaches this address, over plain HTTP (default: /metrics, to this machine alone)",
     ).argParser(parseListen),
+    new Option("--log", "tell what happens line by line in a terminal, too, instead of the live view"),
   ],
   examples: ["worker", "worker --upstream ollama --price llama3.2:1b=0.04:0.15 --settle worth"],
   async run(context, options) {
     await context.chain();
     const node = await unlockOrCreate(context, "node");
-    const provider = await startWorker(context, options, node);
+    const view = await createView(context, options);
+    const provider = await startWorker(context, options, node, view);
     context.endItself();
     try {
+      if (view) view.show(provider);
+      else announce(context, provider);
       if (!context.signal.aborted) await once(context.signal, "abort");
     } finally {
-      context.output.hint(
-        "stopping: running streams may end, jobs are settled (press Ctrl-C again to stop at once)",
-      );
+      if (view) view.showStopping();
+      else context.output.hint(STOPPING);
       await provider.stop();
+      view?.close();
     }
+    if (view) context.output.result({}, () => describeEnd(provider));
     return undefined;
   },
   render: () => "",
 };
 
-async function startWorker(context: Context, options: Options, node: Identity): Promise<Provider> {
+/** A view for a person in front of a terminal that can draw; undefined where lines are wanted. */
+async function createView(
+  { output, terminal }: Context,
+  { log = false }: Options,
+): Promise<LiveView | undefined> {
+  if (!terminal.isRead || log || output.json || output.quiet || terminal.env.TERM === "dumb")
+    return undefined;
+  const { createLiveView } = await import("../tui/live-view.ts");
+  return createLiveView(terminal, output);
+}
+
+function describeEnd(provider: Provider): string {
+  const { charged, settled, paidOut } = provider.snapshot();
+  const sums = `${formatUsdc(charged)} USDC charged, ${formatUsdc(settled)} settled, ${formatUsdc(paidOut)} paid out`;
+  return `your node has stopped: ${sums}`;
+}
+
+async function startWorker(
+  context: Context,
+  options: Options,
+  node: Identity,
+  view: LiveView | undefined,
+): Promise<Provider> {
   const [chain, { home }, log] = await Promise.all([
     context.chain(),
     context.config(),
-    context.log(context.terminal.isRead ? "warn" : "info"),
+    context.log(context.terminal.isRead ? "warn" : "info", view?.log),
   ]);
   const listing = await registeredListing(context, node);
   const [{ LOCAL_CHAIN_DEFAULTS, PROVIDER_DEFAULTS }, { PROVIDER_MIGRATIONS }, { homePaths }] =
@@ -117,7 +148,6 @@ async function startWorker(context: Context, options: Options, node: Identity): 
     ...{ config, chain, store, log, signer, upstreams, certificate },
     clock: systemClock,
   });
-  announce(context, provider);
   return provider;
 }
 

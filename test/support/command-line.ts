@@ -6,6 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { LocalChain } from "./local-chain.ts";
+import { type ScreenSession, type ScreenSize, startOnScreen } from "./screen.ts";
 import { startInTerminal, type TerminalSession } from "./terminal.ts";
 
 const BUNDLE = resolve(import.meta.dirname, "../../dist/infernet.js");
@@ -25,6 +26,11 @@ export type CommandLine = {
   start(args: readonly string[], options?: RunOptions): ChildProcess;
   /** Starts a command in a terminal, where a person is. */
   startInTerminal(args: readonly string[], options?: Pick<RunOptions, "env">): TerminalSession;
+  /** Starts a command on a screen that can be looked at. */
+  startOnScreen(
+    args: readonly string[],
+    options?: Pick<RunOptions, "env"> & { size?: ScreenSize },
+  ): ScreenSession;
   /** Ends what still runs, and takes the home folder away. */
   remove(): Promise<void>;
 };
@@ -46,6 +52,7 @@ export async function createCommandLine(
     settings.INFERNET_ESCROW = chain.deployment.escrow;
   }
   const started: ChildProcess[] = [];
+  const screens: ScreenSession[] = [];
   const start = (args: readonly string[], { env = {}, stdin, cwd = home }: RunOptions = {}) => {
     const [program, ...words] = [...command, ...args];
     const child = spawn(program!, words, {
@@ -66,6 +73,15 @@ export async function createCommandLine(
         cwd: home,
         env: { PATH: process.env.PATH, ...settings, ...env },
       }),
+    startOnScreen(args, { env = {}, size } = {}) {
+      const screen = startOnScreen([...command, ...args], {
+        cwd: home,
+        env: { PATH: process.env.PATH, ...settings, ...env },
+        ...(size ? { size } : {}),
+      });
+      screens.push(screen);
+      return screen;
+    },
     async run(args, options) {
       const child = start(args, options);
       const [stdout, stderr] = [collect(child.stdout!), collect(child.stderr!)];
@@ -74,6 +90,7 @@ export async function createCommandLine(
     },
     async remove() {
       for (const child of started) child.kill("SIGKILL");
+      await Promise.all(screens.map((screen) => screen.kill()));
       await rm(home, { recursive: true, force: true });
     },
   };
