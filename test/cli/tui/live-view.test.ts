@@ -92,7 +92,7 @@ describe("the worker's live view", function () {
   it("fits narrow and low terminals, and follows their size", async () => {
     const screen = await startView([], { size: NARROW });
     await screen.shows("10.00 / 40.00");
-    await screen.until((lines) => lines.some((line) => line.includes("0.000000 paid out")));
+    await screen.until((lines) => lines.some((line) => line.endsWith(" paid out")));
     expect(screen.lines().length).to.equal(NARROW.rows);
     screen.resize({ columns: 100, rows: 30 });
     await screen.until((lines) => lines.some((line) => /^ {2}MODEL +IN +OUT/.test(line)));
