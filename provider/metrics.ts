@@ -143,7 +143,16 @@ function createGauges(registry: Registry): (snapshot: ProviderSnapshot, nowSecon
   };
   const live = gauge("live", "1 while the node can sell: its light is green");
   const running = gauge("requests_running", "Requests that run now");
+  const queued = gauge("requests_queued", "Requests that wait for a free upstream");
   const slots = gauge("slots", "Requests that can run at the same time");
+  const upstreamUp = gauge("upstream_up", "1 while the upstream answers", "upstream", "kind");
+  const upstreamRunning = gauge(
+    "upstream_requests_running",
+    "Requests that the upstream runs",
+    "upstream",
+    "kind",
+  );
+  const upstreamSlots = gauge("upstream_slots", "Requests that the upstream may run", "upstream", "kind");
   const tokenRate = gauge("tokens_per_second", "Completion tokens that leave, over ten seconds");
   const earned = gauge("earned_usdc", "USDC in the Escrow for the payee, as last read");
   const jobs = gauge("jobs", "Jobs in the ledger", "state");
@@ -160,7 +169,14 @@ function createGauges(registry: Registry): (snapshot: ProviderSnapshot, nowSecon
     const { activity, offer } = snapshot;
     live.set(snapshot.live ? 1 : 0);
     running.set(snapshot.activeStreams);
+    queued.set(snapshot.queued);
     slots.set(offer.capacity);
+    for (const { name, kind, state, running, capacity } of snapshot.upstreams) {
+      const labels = { upstream: name, kind };
+      upstreamUp.set(labels, state === "up" ? 1 : 0);
+      upstreamRunning.set(labels, running);
+      upstreamSlots.set(labels, capacity);
+    }
     tokenRate.set(activity.tokensPerSecond);
     earned.set(Number(snapshot.earnedOnChain) / BASE_UNITS);
     for (const [state, count] of Object.entries(snapshot.jobs)) jobs.set({ state }, count);

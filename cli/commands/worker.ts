@@ -95,13 +95,15 @@ export const workerCommand: CommandSpec<Options, undefined> = {
 
 /** A view for a person in front of a terminal that can draw; undefined where lines are wanted. */
 async function createView(
-  { output, terminal }: Context,
+  { output, terminal, atEnd }: Context,
   { log = false }: Options,
 ): Promise<LiveView | undefined> {
   if (!terminal.isRead || log || output.json || output.quiet || terminal.env.TERM === "dumb")
     return undefined;
   const { createLiveView } = await import("../tui/live-view.ts");
-  return createLiveView(terminal, output);
+  const view = createLiveView(terminal, output);
+  atEnd(view.close);
+  return view;
 }
 
 function describeEnd(provider: Provider): string {

@@ -9,13 +9,13 @@ import { openScreen, type Screen } from "./screen.ts";
 import { type Happening, renderWorkerView } from "./worker-view.ts";
 
 export type LiveView = {
-  /** Where log lines go while the screen is taken: warnings become happenings. Before and after it, standard error. */
+  /** Where log lines go: on the screen they are happenings; if it is never taken, `close` brings them to stderr. */
   readonly log: Writable;
   /** Takes the screen and shows this provider. */
   show(provider: Provider): void;
   /** Shows what the provider's stop waits for. */
   showStopping(): void;
-  /** Gives the screen back. */
+  /** Gives the screen back. Idempotent. */
   close(): void;
 };
 
@@ -27,9 +27,12 @@ const KEPT_HAPPENINGS = 50;
 /** A view that is not on the screen yet. */
 export function createLiveView({ stdin, stdout, stderr, isWatched }: Terminal, output: Output): LiveView {
   const happenings: Happening[] = [];
+  /** Log lines from before the screen is taken. */
+  const held: string[] = [];
   let screen: Screen | undefined;
   let provider: Provider | undefined;
   let isStopping = false;
+  let isClosed = false;
   let nextFrame: NodeJS.Timeout | undefined;
   let look: NodeJS.Timeout | undefined;
   let drawnAt = 0;
@@ -58,8 +61,9 @@ export function createLiveView({ stdin, stdout, stderr, isWatched }: Terminal, o
       decodeStrings: false,
       write(line: string | Buffer, _encoding, done) {
         const text = line.toString();
-        if (screen && isWatched) add(textOfLogLine(text));
-        else stderr.write(text);
+        if (!isWatched || isClosed) stderr.write(text);
+        else if (screen) add(textOfLogLine(text));
+        else held.push(text);
         done();
       },
     }),
@@ -74,6 +78,7 @@ export function createLiveView({ stdin, stdout, stderr, isWatched }: Terminal, o
         stdout: stdout as WriteStream,
         onChange: drawSoon,
       });
+      for (const line of held.splice(0)) add(textOfLogLine(line));
       look = setInterval(drawSoon, LOOK_MS);
       draw();
     },
@@ -82,10 +87,12 @@ export function createLiveView({ stdin, stdout, stderr, isWatched }: Terminal, o
       drawSoon();
     },
     close() {
+      isClosed = true;
       clearTimeout(nextFrame);
       clearInterval(look);
       screen?.close();
       screen = undefined;
+      for (const line of held.splice(0)) stderr.write(line);
     },
   };
 }

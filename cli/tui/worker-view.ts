@@ -26,7 +26,7 @@ export function renderWorkerView(
 ): string[] {
   const row = (...parts: string[]) => flow(parts, columns, { indent: INDENT });
   const head = [
-    lightOf(snapshot, isStopping, style),
+    ...lightOf(snapshot, isStopping, columns, style),
     ...row(printable(snapshot.endpoint), style.dim(`node ${snapshot.node}`)),
     "",
   ];
@@ -46,11 +46,24 @@ export function renderWorkerView(
   ].slice(0, rows);
 }
 
-/** One line: what the light shows, and why where it is not green. */
-function lightOf(snapshot: ProviderSnapshot, isStopping: boolean, style: Style): string {
-  if (isStopping) return `${style.yellow("●")} stopping: ${stopReason(snapshot)}`;
-  if (!snapshot.live) return `${style.red("●")} your node is not live`;
-  return `${style.green("●")} your node is live`;
+/** What the light shows, and why where it is not green. */
+function lightOf(snapshot: ProviderSnapshot, isStopping: boolean, columns: number, style: Style): string[] {
+  const [paint, text] = describeLight(snapshot, isStopping);
+  const words = `${style[paint]("●")} ${printable(text)}`.split(" ");
+  return flow(words, columns, { between: " " });
+}
+
+function describeLight(
+  snapshot: ProviderSnapshot,
+  isStopping: boolean,
+): ["green" | "yellow" | "red", string] {
+  const { live, hindrances, upstreams } = snapshot;
+  if (isStopping) return ["yellow", `stopping: ${stopReason(snapshot)}`];
+  if (!live) return ["red", `your node is not live: ${hindrances.join("; ")}`];
+  const down = upstreams.filter(({ state }) => state === "down");
+  if (down.length === 0) return ["green", "your node is live"];
+  const reasons = down.map(({ name, reason }) => `${name} is down${reason ? ` (${reason})` : ""}`);
+  return ["yellow", `your node is live, but ${reasons.join("; ")}`];
 }
 
 function stopReason({ activeStreams, jobs }: ProviderSnapshot): string {
@@ -86,16 +99,18 @@ function modelLines({ offer }: ProviderSnapshot, columns: number, room: number, 
 
 /** What runs, what was served and what it came to: rows of parts. Nothing that is only hoped for. */
 function work(snapshot: ProviderSnapshot, style: Style): string[][] {
-  const { activity, activeStreams, offer } = snapshot;
+  const { activity, activeStreams, queued, offer, upstreams } = snapshot;
   const { today, tokensPerSecond, utilisation } = activity;
   const label = (text: string) => style.dim(text);
   const busy = utilisation === null ? [] : [`slots ${Math.round(utilisation * 100)}% busy in the last hour`];
   return [
     [
       `${label("now")} ${activeStreams} of ${offer.capacity} running`,
+      `${queued} queued`,
       `${formatRate(tokensPerSecond)} tokens/s`,
       ...busy,
     ],
+    ...(upstreams.length > 1 ? [upstreams.map((one) => describeUpstream(one, label))] : []),
     [
       `${label("today")} ${count(today.requests, "request")}`,
       `${formatCount(today.promptTokens)} tokens in, ${formatCount(today.completionTokens)} out`,
@@ -106,6 +121,13 @@ function work(snapshot: ProviderSnapshot, style: Style): string[][] {
       `${formatUsdc(snapshot.paidOut)} paid out`,
     ],
   ];
+}
+
+function describeUpstream(
+  { name, state, running, capacity }: ProviderSnapshot["upstreams"][number],
+  label: (text: string) => string,
+): string {
+  return `${label(printable(name))} ${state === "up" ? `${running} of ${capacity}` : "down"}`;
 }
 
 function count(number: number, noun: string): string {

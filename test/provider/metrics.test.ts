@@ -6,6 +6,7 @@ import { parseServedOffer } from "../../protocol/offer.ts";
 import { formatReceipt } from "../../protocol/receipt.ts";
 import { HEADERS, OFFER_PATH } from "../../protocol/wire.ts";
 import { LOCAL_CHAIN_DEFAULTS, PROVIDER_DEFAULTS, type ProviderConfig } from "../../provider/config.ts";
+import type { UpstreamStatus } from "../../provider/dispatch.ts";
 import type { ProviderEvent } from "../../provider/events.ts";
 import { PROVIDER_MIGRATIONS } from "../../provider/ledger-schema.ts";
 import { type Provider, startProvider } from "../../provider/start.ts";
@@ -26,7 +27,7 @@ const CONFIG: ProviderConfig = {
   endpoint: "http://127.0.0.1:8443",
   prices: { default: { inputPrice: 2_000_000n, outputPrice: 5_000_000n }, byModel: {} },
 };
-const LABELS = ["model", "outcome", "code", "action", "state", "le"];
+const LABELS = ["upstream", "kind", "model", "outcome", "code", "action", "state", "le"];
 
 /** An address of this machine that is not loopback: whoever calls it comes from it, not from loopback. */
 function ownAddress(): string {
@@ -135,6 +136,12 @@ describe("a node's metrics", function () {
     expect(value('infernet_jobs{state="closed"}')).to.equal(1);
     expect(value("infernet_live")).to.equal(1);
     expect(value("infernet_slots")).to.equal(provider.snapshot().offer.capacity);
+    expect(value("infernet_requests_queued")).to.equal(0);
+    const [{ name, kind, capacity }] = provider.snapshot().upstreams as [UpstreamStatus];
+    const labels = `{upstream="${name}",kind="${kind}"}`;
+    expect(value(`infernet_upstream_up${labels}`)).to.equal(1);
+    expect(value(`infernet_upstream_slots${labels}`)).to.equal(capacity);
+    expect(value(`infernet_upstream_requests_running${labels}`)).to.equal(0);
   });
 
   it("tell how busy the slots are: seconds that requests held them, by seconds that they were there", async () => {

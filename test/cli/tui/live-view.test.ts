@@ -16,7 +16,10 @@ describe("the worker's live view", function () {
   before(async () => {
     market = await openMarket();
   });
-  afterEach(() => open?.kill());
+  afterEach(async function () {
+    if (this.currentTest?.state === "failed") console.log(open?.lines().join("\n").trim());
+    await open?.kill();
+  });
   after(() => market.close());
 
   const startView = async (
@@ -61,7 +64,7 @@ describe("the worker's live view", function () {
       `job ${short} took ${bill.promptTokens} + ${bill.completionTokens} tokens: ${bill.chargeUsdc} USDC`,
     );
     await screen.shows(`job ${short} settled`);
-    await screen.shows("0 of 4 running");
+    await screen.until((lines) => lines.some((line) => /now 0 of \d+ running/.test(line)));
     expect(screen.written()).to.contain(GREEN_LIGHT);
     // What stands is written once, through the whole job.
     for (const lasting of ["your node is live", "USDC per million tokens", market.endpoint])
@@ -80,7 +83,7 @@ describe("the worker's live view", function () {
   it("says while it stops what it waits for, and ends when that has ended", async () => {
     const screen = await startView();
     const running = market.submit("Hello", "--max-tokens", "900", "--json");
-    await screen.shows("1 of 4 running");
+    await screen.until((lines) => lines.some((line) => /now 1 of \d+ running/.test(line)));
     screen.type("\x03");
     await screen.shows("stopping: waiting for 1 request to end");
     await screen.shows("Ctrl-C again ends at once");

@@ -16,11 +16,26 @@ const plain: Style = {
 };
 const [MODEL] = exampleOffer().models;
 
+const UP: ProviderSnapshot["upstreams"][number] = {
+  ...{ name: "ollama", kind: "ollama", state: "up", reason: null, models: ["tiny"] },
+  ...{ running: 1, capacity: 4 },
+};
+const DOWN = { ...UP, name: "openai", state: "down" as const, reason: "it does not answer" };
+
 function snapshotOf(changes: Partial<ProviderSnapshot> = {}): ProviderSnapshot {
   const offer = exampleOffer();
   return {
     ...{ node: offer.node, payee: offer.payee, endpoint: offer.endpoint, offer, models: ["tiny"] },
-    ...{ live: true, activeStreams: 1, earnedOnChain: 0n, lastError: null, head: null },
+    ...{
+      live: true,
+      hindrances: [],
+      upstreams: [UP],
+      queued: 0,
+      activeStreams: 1,
+      earnedOnChain: 0n,
+      lastError: null,
+      head: null,
+    },
     ...{ charged: 3_250_000n, settled: 3_000_000n, paidOut: 2_500_000n },
     jobs: { open: 1, settling: 0, closed: 7 },
     activity: {
@@ -43,10 +58,28 @@ describe("the worker's view", () => {
   it("shows what runs, what was served and what it came to", () => {
     const lines = render();
     expect(lines[0]).to.equal("<green>●</green> your node is live");
-    expect(lines).to.include("  now 1 of 4 running · 38.3 tokens/s · slots 23% busy in the last hour");
+    expect(lines).to.include(
+      "  now 1 of 4 running · 0 queued · 38.3 tokens/s · slots 23% busy in the last hour",
+    );
     expect(lines).to.include("  today 1 request · 1,234 tokens in, 56,789 out");
     expect(lines).to.include("  USDC 3.250000 charged · 3.000000 settled · 2.500000 paid out");
     expect(lines).to.include("  tiny   0.10  0.30");
+  });
+
+  it("is yellow while one of several upstreams is down, red with the reasons when nothing can be sold", () => {
+    const yellow = render({ upstreams: [UP, DOWN], queued: 2 });
+    expect(yellow[0]).to.equal(
+      "<yellow>●</yellow> your node is live, but openai is down (it does not answer)",
+    );
+    expect(yellow).to.include("  ollama 1 of 4 · openai down");
+    expect(yellow.join()).to.contain("2 queued");
+    const hindrances = ["no model can be sold", "the chain does not answer"];
+    const red = render({ live: false, hindrances }, { size: { columns: 40, rows: 40 } });
+    expect(red.slice(0, 3)).to.deep.equal([
+      "<red>●</red> your node is not live: no",
+      "model can be sold; the chain does not",
+      "answer",
+    ]);
   });
 
   it("says what a stop waits for", () => {
