@@ -5,6 +5,7 @@ import type { Address } from "../../protocol/bytes.ts";
 import { LOCAL_CHAIN_DEFAULTS, PROVIDER_DEFAULTS, type ProviderConfig } from "../../provider/config.ts";
 import { PROVIDER_MIGRATIONS } from "../../provider/ledger-schema.ts";
 import { type Provider, startProvider } from "../../provider/start.ts";
+import type { Upstream } from "../../provider/upstreams/upstream.ts";
 import { loadOrCreateCertificate } from "../../runtime/certificate.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { createSigner, generatePrivateKey } from "../../runtime/signers/secp256k1.ts";
@@ -18,10 +19,10 @@ import { fundedSigner, MODEL, SILENT, type World } from "./world.ts";
 export const NODE_PRICES = { inputPrice: 100_000n, outputPrice: 1_000_000n };
 const DIGEST = `0x${"55".repeat(32)}` as const;
 
-export type RealNode = {
+export type RealNode<Model extends Upstream = ScriptedUpstream> = {
   address: Address;
   payee: Address;
-  upstream: ScriptedUpstream;
+  upstream: Model;
   provider: Provider;
   /** Ends it and starts it again over the same store, as after a crash of its machine. */
   restart(config?: Partial<ProviderConfig>): Promise<void>;
@@ -29,11 +30,20 @@ export type RealNode = {
 };
 
 /** Starts and registers a node. `scripts` are the answers of its model, in the order of its runs; the last one repeats. */
-export async function startRealNode(
+export function startRealNode(
   world: World,
   scripts: Step[][],
   config: Partial<ProviderConfig> = {},
 ): Promise<RealNode> {
+  return startNodeOf(world, new ScriptedUpstream(...scripts), config);
+}
+
+/** The same with another model. */
+export async function startNodeOf<Model extends Upstream>(
+  world: World,
+  upstream: Model,
+  config: Partial<ProviderConfig> = {},
+): Promise<RealNode<Model>> {
   const { chain } = world;
   const signer = await fundedSigner(world);
   const payee = createSigner(generatePrivateKey()).address;
@@ -43,7 +53,6 @@ export async function startRealNode(
   const endpoint = `https://127.0.0.1:${port}`;
   const models = [{ name: MODEL, digest: DIGEST, ...NODE_PRICES }];
   await createSender(chain, signer).send(chain.calls.register(payee, endpoint, models));
-  const upstream = new ScriptedUpstream(...scripts);
   const start = async (changes: Partial<ProviderConfig>) => {
     const store = openStore(join(folder, "provider.db"), PROVIDER_MIGRATIONS, { exclusive: true });
     const provider = await startProvider({

@@ -4,6 +4,7 @@ import { type Chain, openChain } from "../../chain/chain.ts";
 import type { Address, Hex } from "../../protocol/bytes.ts";
 import type { BudgetLimits } from "../../requester/budget.ts";
 import { REQUESTER_MIGRATIONS } from "../../requester/ledger-rows.ts";
+import type { SessionSettings } from "../../requester/sessions/session-opening.ts";
 import { type Requester, startRequester } from "../../requester/start.ts";
 import type { SubmitEvent } from "../../requester/submission.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
@@ -63,6 +64,7 @@ export async function startBuyer(
     clock?: Clock;
     wallet?: Signer;
     account?: Address;
+    sessions?: Partial<SessionSettings>;
   } = {},
 ): Promise<Buyer> {
   const wallet = options.wallet ?? (await fundedSigner(world, options.usdc ?? 10_000_000n));
@@ -75,6 +77,7 @@ export async function startBuyer(
       account: options.account,
       patienceMs: 1_500,
       budget: { ...BUDGET, ...options.budget },
+      ...(options.sessions ? { sessions: options.sessions } : {}),
     });
     requester.subscribe((event) => events.push(event));
     return requester;
