@@ -157,6 +157,9 @@ export async function createDispatcher(
     return requestMs / Math.max(1, Math.min(places, rules.capacity));
   };
 
+  /** Milliseconds in which each requester that waits is expected to have had a turn. */
+  const roundMs = (wish: Wish) => turnMs(wish) * Math.max(1, queue.requesters());
+
   const busy = (message: string, waitMs: number) => {
     const retryAfterSeconds = Math.min(MOST_RETRY_SECONDS, Math.max(1, Math.ceil(waitMs / 1000)));
     return new InfernetError("node-busy", message, {
@@ -190,14 +193,12 @@ export async function createDispatcher(
       const { perRequester, total } = rules.queue;
       // A requester's place in the queue becomes free when it was its turn, any place when it was anybody's.
       if (pushed.refusedBy === "total") reject(busy(`${total} requests wait already`, turnMs(wish)));
-      else reject(busy(`${perRequester} requests of yours wait already`, turnMs(wish) * queue.requesters()));
+      else reject(busy(`${perRequester} requests of yours wait already`, roundMs(wish)));
       return;
     }
     const { dropped } = pushed;
     if (dropped === undefined) return;
-    dropped.reject(
-      busy("the queue is full, and others wait with less", turnMs(dropped.wish) * queue.requesters()),
-    );
+    dropped.reject(busy("the queue is full, and others wait with less", roundMs(dropped.wish)));
   }
 
   /** The place that a request goes on with after its upstream failed; undefined when no other has its model. */

@@ -164,12 +164,19 @@ export type TestJob = {
 /** Puts a funded job for these bytes into the ledger; a session when asked. */
 export function openJob(
   { openings, offers }: Serving,
-  { body = chatBytes(), deposit = 1000n, path = CHAT, session = false, salt = SALT } = {},
+  {
+    body = chatBytes(),
+    deposit = 1000n,
+    path = CHAT,
+    session = false,
+    salt = SALT,
+    requester = account(0x21),
+  } = {},
 ): TestJob {
   const { offerHash } = offers.current();
   const requestHash = session ? SESSION_REQUEST_HASH : requestHashOf(path, body);
   const job: Job = {
-    requester: account(0x21),
+    requester,
     signer: SIGNER.address,
     node: NODE.address,
     payee: PAYEE,

@@ -1,4 +1,4 @@
-// Owns a bare HTTP server on a free port of this machine, for tests that play a model server.
+// Owns a bare HTTP server on this machine, for tests that play a model server.
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
@@ -8,14 +8,15 @@ export type LoopbackHandler = (
   response: ServerResponse,
 ) => Promise<void> | void;
 
-export async function startLoopbackServer(handle: LoopbackHandler): Promise<LoopbackServer> {
+/** Listens on a free port unless told another. */
+export async function startLoopbackServer(handle: LoopbackHandler, port = 0): Promise<LoopbackServer> {
   const server = createServer(async (request, response) => {
     const parts: Buffer[] = [];
     for await (const part of request) parts.push(part);
     const { method = "", url = "", headers } = request;
     await handle({ method, path: url, headers, body: Buffer.concat(parts) }, response);
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     close: () =>
