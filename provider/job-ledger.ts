@@ -91,22 +91,23 @@ export class JobLedger {
     });
   }
 
-  /** Keeps the highest receipt and returns its amount. The caller has checked signature and deposit. Throws `job-closed`. */
-  acceptReceipt({ jobId, amount, transcript, signature }: Receipt): bigint {
+  /** Keeps the highest receipt and gives its amount. The caller has checked signature and deposit. Throws `job-closed`. */
+  async acceptReceipt({ jobId, amount, transcript, signature }: Receipt): Promise<bigint> {
     if (amount > LARGEST_AMOUNT)
       throw new InfernetError("bad-receipt", "the receipt is larger than any deposit");
-    const risen = this.#deps.store.transact(() => {
+    let risen = false;
+    await this.#deps.store.commitSoon(() => {
       if (this.#needJob(jobId).state === "closed") throw new InfernetError("job-closed", "the job is closed");
-      return this.#sql.raiseReceipt.run({ jobId, amount, transcript, signature }).changes > 0;
+      risen = this.#sql.raiseReceipt.run({ jobId, amount, transcript, signature }).changes > 0;
     });
     if (risen) this.#deps.events.emit({ type: "receiptAccepted", jobId, amount });
     return this.#needJob(jobId).receipt?.amount ?? 0n;
   }
 
   /** Records a request, so that its model may run. Throws `job-closed` when the job is not funded, or serves no more. */
-  startRequest(request: NewRequest): void {
+  async startRequest(request: NewRequest): Promise<void> {
     const { jobId, requestId, model, prices, ...rest } = request;
-    this.#deps.store.transact(() => {
+    await this.#deps.store.commitSoon(() => {
       const { state, undone } = this.#needJob(jobId);
       if (state !== "funded" || undone)
         throw new InfernetError("job-closed", "the job serves no more requests");

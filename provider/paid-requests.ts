@@ -95,7 +95,7 @@ export class PaidRequests {
       });
       if (!running) continue;
       this.#checkSame(incoming, this.#deps.ledger.findRequest(requestId));
-      this.#acceptReceipt(incoming);
+      await this.#acceptReceipt(incoming);
       return { requestId, stream, running };
     }
     const known = this.#deps.ledger.findRequest(requestId);
@@ -170,7 +170,7 @@ export class PaidRequests {
     this.#checkSalt(incoming);
     const { job } = await this.#deps.ensureFunded(jobId, terms, offer);
     ledger.bindTerms(jobId, terms);
-    this.#acceptReceipt(incoming);
+    await this.#acceptReceipt(incoming);
     // Only who has signed for it waits for a place; the ledger knows nothing of it until its model may run.
     const seat = admission.admit(ledger.findJob(jobId)!, firstCover(meterTerms, request.stream));
     let lease: Lease | undefined;
@@ -179,7 +179,7 @@ export class PaidRequests {
       lease = await this.#deps.dispatcher.acquire({ requester: job.requester, model: name, digest, signal });
       // The job may have been closed, or have come near its deadline, while the request waited.
       await this.#deps.ensureFunded(jobId, terms, offer);
-      return this.#run(incoming, offer, meterTerms, seat, lease);
+      return await this.#run(incoming, offer, meterTerms, seat, lease);
     } catch (error) {
       lease?.release();
       seat.leave();
@@ -187,11 +187,17 @@ export class PaidRequests {
     }
   }
 
-  #run(incoming: Incoming, offer: Offer, terms: MeterTerms, seat: Seat, lease: Lease): PaidStream {
+  async #run(
+    incoming: Incoming,
+    offer: Offer,
+    terms: MeterTerms,
+    seat: Seat,
+    lease: Lease,
+  ): Promise<PaidStream> {
     const { ledger, log, clock, patienceMs } = this.#deps;
     const { jobId, requestId, request, path } = incoming;
     const { name, digest } = offeredModel(offer, request.model);
-    ledger.startRequest({
+    await ledger.startRequest({
       requestId,
       jobId,
       requestHash: incoming.bytesHash,
@@ -241,10 +247,10 @@ export class PaidRequests {
     });
   }
 
-  #acceptReceipt({ jobId, receipt }: Incoming): void {
+  async #acceptReceipt({ jobId, receipt }: Incoming): Promise<void> {
     if (receipt === undefined) return;
     const job = this.#deps.ledger.findJob(jobId);
-    if (job) this.#deps.receipts.accept(job, receipt);
+    if (job) await this.#deps.receipts.accept(job, receipt);
   }
 }
 

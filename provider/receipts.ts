@@ -11,10 +11,10 @@ import type { LedgerJob } from "./ledger-rows.ts";
 
 export type ReceiptDesk = {
   /**
-   * Takes the receipt of a header's value and returns the highest amount held. One that is not higher changes nothing.
+   * Takes the receipt of a header's value and gives the highest amount held. One that is not higher changes nothing.
    * Throws `bad-receipt`.
    */
-  accept(job: LedgerJob, header: string): bigint;
+  accept(job: LedgerJob, header: string): Promise<bigint>;
 };
 
 /** A walk over a request's transcripts, continued where it stopped. */
@@ -61,13 +61,13 @@ export function createReceiptDesk(
   };
 
   return {
-    accept(job, header) {
+    async accept(job, header) {
       const receipt = parseReceipt(job.jobId, header);
       checkReceipt(domain, receipt, { signer: job.job.signer, deposit: job.deposit });
       const held = ledger.findJob(job.jobId)?.receipt?.amount ?? 0n;
       if (receipt.amount <= held) return held;
       checkTranscript(job, receipt.transcript);
-      const highest = ledger.acceptReceipt(receipt);
+      const highest = await ledger.acceptReceipt(receipt);
       onAccepted(job.jobId);
       return highest;
     },

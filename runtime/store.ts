@@ -24,8 +24,10 @@ export type Store = {
 
 type QueuedWork = { work: () => unknown; resolve: () => void; reject: (error: unknown) => void };
 
-/** After a commit, queued works are gathered this many times as long as it took: the disk holds up little of all time. */
-const REST_PER_COMMIT = 3;
+/** Under load, works are gathered between commits for three times as long as these take: the disk holds up little of all time. */
+const TIME_PER_COMMIT = 4;
+/** What a quiet store has saved of such rests: so that a few commits in a row are made at once. */
+const SAVED_REST_MS = 25;
 const LONGEST_REST_MS = 20;
 const BUSY_TIMEOUT_MS = 5_000;
 /** A copy in one step is of one moment; in several it would begin anew whenever another process commits. */
@@ -127,7 +129,8 @@ function createStore(db: DatabaseSync, file: string, release: () => void): Store
     const startedAt = performance.now();
     db.exec("COMMIT");
     const endedAt = performance.now();
-    restsUntil = endedAt + Math.min(LONGEST_REST_MS, (endedAt - startedAt) * REST_PER_COMMIT);
+    const earliest = Math.max(restsUntil, startedAt - SAVED_REST_MS);
+    restsUntil = Math.min(earliest + (endedAt - startedAt) * TIME_PER_COMMIT, endedAt + LONGEST_REST_MS);
   }
 
   function flushSoon(): void {

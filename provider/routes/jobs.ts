@@ -52,7 +52,7 @@ export function addJobRoutes(app: FastifyInstance, deps: JobRouteDependencies): 
     if (typeof header !== "string") {
       throw new InfernetError("bad-receipt", "the request carries no Infernet-Receipt header");
     }
-    const accepted = receipts.accept(job, header);
+    const accepted = await receipts.accept(job, header);
     return reply.type("application/json").send(toJson({ accepted }));
   });
 

@@ -5,7 +5,7 @@ import type { Hex } from "../../protocol/bytes.ts";
 import type { InfernetError } from "../../protocol/errors.ts";
 import { createAdmission, type Seat } from "../../provider/admission.ts";
 import { failureOf } from "../support/machine.ts";
-import { holds } from "../support/properties.ts";
+import { holdsAsync } from "../support/properties.ts";
 import {
   addFundedJob,
   createFolder,
@@ -30,8 +30,8 @@ describe("admission", () => {
   const scene = () => {
     const admission = createAdmission(ledgers.ledger);
     const jobId = openSession();
-    const sign = (amount: number) => {
-      ledgers.ledger.acceptReceipt(receiptOf(jobId, BigInt(amount)));
+    const sign = async (amount: number) => {
+      await ledgers.ledger.acceptReceipt(receiptOf(jobId, BigInt(amount)));
       admission.grant(jobId);
     };
     const admit = (amount: number) => admission.admit(ledgers.ledger.findJob(jobId)!, millionths(amount));
@@ -49,46 +49,46 @@ describe("admission", () => {
 
   it("admits while the receipt covers all reservations, and else tells the cumulative need", async () => {
     const { admit, sign } = scene();
-    sign(25);
+    await sign(25);
     admit(10);
     const error: InfernetError = await failureOf(() => admit(20));
     expect(error.code).to.equal("receipt-too-small");
     expect(error.data).to.deep.equal({ need: "30" });
-    sign(30);
+    await sign(30);
     admit(20);
   });
 
   it("gives what seats ask for in the order of the asks, and keeps each told need true", async () => {
     const { admit, sign } = scene();
-    sign(20);
+    await sign(20);
     const [first, second] = [admit(10), admit(10)];
     expect(second.ask(millionths(15))).to.equal(25n);
     expect(first.ask(millionths(14))).to.equal(29n);
-    sign(25);
+    await sign(25);
     expect(await wait(second, 15)).to.equal(true);
     expect(first.covered()).to.equal(millionths(10));
-    sign(29);
+    await sign(29);
     expect(await wait(first, 14)).to.equal(true);
   });
 
   it("keeps a told need true when its seat asks for more before it is signed", async () => {
     const { admit, sign } = scene();
-    sign(20);
+    await sign(20);
     const [first, second] = [admit(10), admit(10)];
     expect(first.ask(millionths(15))).to.equal(25n);
     expect(second.ask(millionths(20))).to.equal(35n);
     expect(first.ask(millionths(30))).to.equal(50n);
-    sign(25);
+    await sign(25);
     expect(first.covered()).to.equal(millionths(15));
-    sign(34);
+    await sign(34);
     expect([first.covered(), second.covered()]).to.deep.equal([millionths(15), millionths(19)]);
-    sign(50);
+    await sign(50);
     expect([first.covered(), second.covered()]).to.deep.equal([millionths(30), millionths(20)]);
   });
 
-  it("tells a need once, and none when the receipt covers the ask already", () => {
+  it("tells a need once, and none when the receipt covers the ask already", async () => {
     const { admit, sign } = scene();
-    sign(20);
+    await sign(20);
     const seat = admit(10);
     expect(seat.ask(millionths(20))).to.equal(undefined);
     expect(seat.covered()).to.equal(millionths(20));
@@ -98,19 +98,19 @@ describe("admission", () => {
 
   it("hands out a part of an ask when less is signed", async () => {
     const { admit, sign } = scene();
-    sign(10);
+    await sign(10);
     const seat = admit(10);
     seat.ask(millionths(20));
     const waiting = wait(seat, 13);
-    sign(12);
+    await sign(12);
     expect(seat.covered()).to.equal(millionths(12));
-    sign(14);
+    await sign(14);
     expect(await waiting).to.equal(true);
   });
 
   it("stops waiting after the time-out and on abort", async () => {
     const { admit, sign } = scene();
-    sign(10);
+    await sign(10);
     const seat = admit(10);
     expect(await wait(seat, 11, 5)).to.equal(false);
     const abort = new AbortController();
@@ -121,27 +121,27 @@ describe("admission", () => {
 
   it("frees a seat's share for the next when it leaves", async () => {
     const { admit, sign } = scene();
-    sign(20);
+    await sign(20);
     const [first, second] = [admit(10), admit(10)];
     second.ask(millionths(20));
     first.leave();
     expect(await wait(second, 20)).to.equal(true);
   });
 
-  it("never covers more in all than the receipt, and all that a signed need was told for, whatever happens", () => {
+  it("never covers more in all than the receipt, and all that a signed need was told for, whatever happens", async () => {
     const step = fc.record({
       kind: fc.constantFrom("admit", "ask", "sign", "leave"),
       amount: fc.integer({ min: 0, max: 60 }),
       seat: fc.nat(5),
     });
-    holds(
-      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+    await holdsAsync(
+      fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
         const { admit, sign } = scene();
         const seats: Seat[] = [];
         const told: { seat: Seat; cover: bigint; need: bigint }[] = [];
         let signed = 0;
         for (const { kind, amount, seat } of steps) {
-          if (kind === "sign") sign(amount);
+          if (kind === "sign") await sign(amount);
           if (kind === "sign") signed = Math.max(signed, amount);
           if (kind === "admit") tryTo(() => seats.push(admit(amount)));
           const asking = kind === "ask" ? seats[seat] : undefined;

@@ -163,9 +163,9 @@ export async function serveJob(
 ): Promise<bigint> {
   await intake.ensureFunded(jobId, terms, market.offer);
   ledger.bindTerms(jobId, terms);
-  ledger.acceptReceipt(signReceipt(market, jobId, signed));
+  await ledger.acceptReceipt(signReceipt(market, jobId, signed));
   const requestId = jobId;
-  ledger.startRequest({ ...newRequest(jobId), requestId });
+  await ledger.startRequest({ ...newRequest(jobId), requestId });
   await ledger.release(requestId, ["text"], { promptTokens: 0, completionTokens: tokens });
   const counts = { promptTokens: 100, completionTokens: tokens };
   const { jobCharge } = await ledger.endRequest(requestId, { counts, estimated: false, reason: "stop" });

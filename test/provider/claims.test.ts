@@ -61,10 +61,10 @@ describe("claims in mid-job", function () {
   };
   /** Serves so many requests of a session, signed for in full unless told otherwise. */
   const serve = async ({ jobId, amount }: OpenedJobOfTest, count: number, signed = amount) => {
-    side.ledger.acceptReceipt(signReceipt(market, jobId, signed));
+    await side.ledger.acceptReceipt(signReceipt(market, jobId, signed));
     for (let index = 0; index < count; index++) {
       const requestId: Hex = `0x${(++requests).toString(16).padStart(64, "0")}`;
-      side.ledger.startRequest({ ...newRequest(jobId), requestId });
+      await side.ledger.startRequest({ ...newRequest(jobId), requestId });
       await side.ledger.release(requestId, ["text"], { promptTokens: 0, completionTokens: 60 });
       const counts = { promptTokens: 100, completionTokens: 60 };
       await side.ledger.endRequest(requestId, { counts, estimated: false, reason: "stop" });
@@ -104,7 +104,7 @@ describe("claims in mid-job", function () {
     const session = await openSession();
     await serve(session, 3, 2n * COST + 1n);
     const requestId: Hex = `0x${(++requests).toString(16).padStart(64, "0")}`;
-    side.ledger.startRequest({ ...newRequest(session.jobId), requestId });
+    await side.ledger.startRequest({ ...newRequest(session.jobId), requestId });
     await side.ledger.release(requestId, ["text"], { promptTokens: 0, completionTokens: 60 });
     await look();
     expect((await stateOf(session)).claimed).to.equal(2n * COST + 1n);

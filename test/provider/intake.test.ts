@@ -197,8 +197,8 @@ describe("intake", function () {
       await side.intake.ensureFunded(opened.jobId, opened.terms, market.offer);
       if (served) {
         side.ledger.bindTerms(opened.jobId, opened.terms);
-        side.ledger.acceptReceipt(signReceipt(market, opened.jobId, 500n));
-        side.ledger.startRequest(newRequest(opened.jobId));
+        await side.ledger.acceptReceipt(signReceipt(market, opened.jobId, 500n));
+        await side.ledger.startRequest(newRequest(opened.jobId));
       }
       await market.local.revert(snapshot);
       await market.local.mine(3);

@@ -77,7 +77,7 @@ function abort(model: Model, one: ModelRequest): void {
 async function apply(step: Step, model: Model, ledgers: Ledgers, jobId: Hex): Promise<void> {
   const { ledger } = ledgers;
   if (step.do === "sign") {
-    ledger.acceptReceipt(receiptOf(jobId, step.amount));
+    await ledger.acceptReceipt(receiptOf(jobId, step.amount));
     if (step.amount > model.signed) model.signed = step.amount;
   }
   if (step.do === "sign" || step.do === "restart") return;
@@ -85,7 +85,7 @@ async function apply(step: Step, model: Model, ledgers: Ledgers, jobId: Hex): Pr
   const requestId = word(0x40 + step.request);
   if (step.do === "start") {
     if (one) return;
-    ledger.startRequest({
+    await ledger.startRequest({
       ...newRequest(jobId, step.request),
       prices: { inputPrice: INPUT_PRICE, outputPrice: OUTPUT_PRICE },
     });

@@ -4,8 +4,10 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { expect } from "chai";
 import { deliveryDigest } from "../../protocol/delivery.ts";
+import type { Receipt } from "../../protocol/receipt.ts";
 import { transcriptOf } from "../../protocol/transcript.ts";
 import { recoverSigner } from "../../runtime/signers/secp256k1.ts";
+import { failureOf } from "../support/machine.ts";
 import {
   addFundedJob,
   createFolder,
@@ -42,22 +44,19 @@ describe("job ledger", () => {
     return ledgers.ledger;
   };
 
-  it("keeps the highest receipt, whatever order they come in", () => {
+  it("keeps the highest receipt, whatever order they come in", async () => {
     const { ledger } = ledgers;
-    expect(ledger.acceptReceipt(receiptOf(jobId, 500n))).to.equal(500n);
-    expect(ledger.acceptReceipt(receiptOf(jobId, 300n))).to.equal(500n);
-    expect(ledger.acceptReceipt(receiptOf(jobId, 900n))).to.equal(900n);
+    expect(await ledger.acceptReceipt(receiptOf(jobId, 500n))).to.equal(500n);
+    expect(await ledger.acceptReceipt(receiptOf(jobId, 300n))).to.equal(500n);
+    expect(await ledger.acceptReceipt(receiptOf(jobId, 900n))).to.equal(900n);
     expect(reopen().findJob(jobId)?.receipt).to.deep.equal(receiptOf(jobId, 900n));
   });
 
-  it("refuses a receipt that no deposit could cover, and one of an unknown job", () => {
+  it("refuses a receipt that no deposit could cover, and one of an unknown job", async () => {
     const { ledger } = ledgers;
-    expect(() => ledger.acceptReceipt(receiptOf(jobId, 1n << 64n)))
-      .to.throw()
-      .with.property("code", "bad-receipt");
-    expect(() => ledger.acceptReceipt(receiptOf(word(9), 1n)))
-      .to.throw()
-      .with.property("code", "job-not-found");
+    const codeOf = async (receipt: Receipt) => (await failureOf(() => ledger.acceptReceipt(receipt))).code;
+    expect(await codeOf(receiptOf(jobId, 1n << 64n))).to.equal("bad-receipt");
+    expect(await codeOf(receiptOf(word(9), 1n))).to.equal("job-not-found");
   });
 
   it("binds the terms that open the job's hash, once, and no others", () => {
@@ -72,7 +71,7 @@ describe("job ledger", () => {
   it("releases in order, extends the transcript and replays after any event", async () => {
     const { ledger } = ledgers;
     const request = newRequest(jobId);
-    ledger.startRequest(request);
+    await ledger.startRequest(request);
     await Promise.all([
       ledger.release(request.requestId, ["a", "b"], counts(0, 2)),
       ledger.release(request.requestId, ["c"], counts(0, 3)),
@@ -89,7 +88,7 @@ describe("job ledger", () => {
   it("ends a request with a delivery that the node signed, and gives the same one again", async () => {
     const { ledger } = ledgers;
     const { requestId } = newRequest(jobId);
-    ledger.startRequest(newRequest(jobId));
+    await ledger.startRequest(newRequest(jobId));
     await ledger.release(requestId, ["a"], counts(0, 7));
     const end = { counts: counts(90, 8), estimated: false, reason: "stop" };
     const delivery = await ledger.endRequest(requestId, end);
@@ -103,7 +102,7 @@ describe("job ledger", () => {
   it("releases nothing once the request has ended", async () => {
     const { ledger } = ledgers;
     const { requestId } = newRequest(jobId);
-    ledger.startRequest(newRequest(jobId));
+    await ledger.startRequest(newRequest(jobId));
     const ended = ledger.endWithoutUsage(requestId, "aborted");
     const late = await ledger.release(requestId, ["late"], counts(0, 9)).catch((error) => error);
     expect(late).to.have.property("code", "interrupted");
@@ -112,18 +111,16 @@ describe("job ledger", () => {
 
   it("a single job is over when its request ends; a session when it is finished", async () => {
     const { ledger } = ledgers;
-    ledger.startRequest(newRequest(jobId));
+    await ledger.startRequest(newRequest(jobId));
     expect(() => ledger.finishJob(jobId))
       .to.throw()
       .with.property("code", "request-in-progress");
     await ledger.endWithoutUsage(newRequest(jobId).requestId, "aborted");
     expect(ledger.findJob(jobId)?.state).to.equal("settling");
-    expect(() => ledger.startRequest(newRequest(jobId, 2)))
-      .to.throw()
-      .with.property("code", "job-closed");
+    expect((await failureOf(() => ledger.startRequest(newRequest(jobId, 2)))).code).to.equal("job-closed");
 
     const session = addFundedJob(ledgers, SESSION_TERMS, 10_000n);
-    for (const index of [3, 4]) ledger.startRequest(newRequest(session, index));
+    for (const index of [3, 4]) await ledger.startRequest(newRequest(session, index));
     expect(ledger.findJob(session)?.reserved).to.equal(1680n);
     for (const index of [3, 4]) await ledger.endWithoutUsage(word(0x40 + index), "aborted");
     expect(ledger.findJob(session)?.state).to.equal("funded");
@@ -136,7 +133,7 @@ describe("job ledger", () => {
     const session = addFundedJob(ledgers, SESSION_TERMS, 10_000n);
     const prices = { inputPrice: 0n, outputPrice: 100_000n };
     for (const index of [1, 2, 3]) {
-      ledger.startRequest({ ...newRequest(session, index), prices });
+      await ledger.startRequest({ ...newRequest(session, index), prices });
       await ledger.release(word(0x40 + index), ["x"], counts(0, 3));
     }
     expect(ledger.findJob(session)?.charge).to.equal(1n);
@@ -145,12 +142,12 @@ describe("job ledger", () => {
   it("forgets a request of which nothing was released, so that it may be sent again, and no other", async () => {
     const { ledger } = ledgers;
     const { requestId } = newRequest(jobId);
-    ledger.startRequest(newRequest(jobId));
+    await ledger.startRequest(newRequest(jobId));
     ledger.forgetRequest(requestId, "upstream-failed");
     expect(ledger.findRequest(requestId)).to.equal(undefined);
     expect(ledger.findJob(jobId)?.reserved).to.equal(0n);
     expect(ledgers.told.at(-1)).to.include({ type: "streamEnded", requestId, jobCharge: 0n });
-    ledger.startRequest(newRequest(jobId));
+    await ledger.startRequest(newRequest(jobId));
     await ledger.release(requestId, ["text"], counts(0, 1));
     ledger.forgetRequest(requestId, "upstream-failed");
     expect(ledger.findRequest(requestId)).to.include({ status: "running", lastEventId: 1 });
@@ -163,8 +160,8 @@ describe("job ledger", () => {
     ) => {
       const { ledger } = ledgers;
       const { requestId } = newRequest(jobId);
-      ledger.acceptReceipt(receiptOf(jobId, signed));
-      ledger.startRequest(newRequest(jobId));
+      await ledger.acceptReceipt(receiptOf(jobId, signed));
+      await ledger.startRequest(newRequest(jobId));
       if (released) await ledger.release(requestId, ["text"], released);
       const running = reopen().runningRequests();
       expect(running.map((request) => request.requestId)).to.deep.equal([requestId]);
@@ -198,7 +195,7 @@ describe("job ledger", () => {
     const { ledger, clock } = ledgers;
     const session = addFundedJob(ledgers, SESSION_TERMS, 10_000n);
     const endOne = async (index: number) => {
-      ledger.startRequest(newRequest(session, index));
+      await ledger.startRequest(newRequest(session, index));
       await ledger.release(word(0x40 + index), ["x"], counts(0, 1));
       await ledger.endWithoutUsage(word(0x40 + index), "aborted");
     };

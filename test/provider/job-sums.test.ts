@@ -75,7 +75,7 @@ async function apply({ ledger }: Ledgers, jobId: Hex, step: Step): Promise<void>
   const counts = { promptTokens, completionTokens };
   const found = ledger.findRequest(requestId);
   if (act === "start" && !found)
-    ledger.startRequest({ requestId, ...rest, prices: { inputPrice, outputPrice } });
+    await ledger.startRequest({ requestId, ...rest, prices: { inputPrice, outputPrice } });
   if (found?.status !== "running") return;
   const reserved = act === "reserve" ? BigInt(completionTokens) : undefined;
   if (act === "release" || act === "reserve") await ledger.release(requestId, ["x"], counts, reserved);
@@ -95,7 +95,7 @@ describe("a job's running sums", () => {
       let ledgers = openLedgers(path);
       const jobId = addFundedJob(ledgers, SESSION_TERMS, 1n << 50n);
       const other = addFundedJob(ledgers, { ...SESSION_TERMS, salt: word(8) }, 1_000n);
-      ledgers.ledger.acceptReceipt(receiptOf(jobId, 1n << 49n));
+      await ledgers.ledger.acceptReceipt(receiptOf(jobId, 1n << 49n));
       for (const one of steps) {
         if (one.act === "restart") {
           ledgers.store.close();

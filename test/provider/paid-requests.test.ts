@@ -89,7 +89,7 @@ describe("paid requests", () => {
       const job = openJob(on);
       const requestHash = requestHashOf(CHAT, job.body);
       const requestId = singleRequestId(job.jobId, requestHash);
-      on.ledger.startRequest({ ...newRequest(job.jobId), requestId, requestHash });
+      await on.ledger.startRequest({ ...newRequest(job.jobId), requestId, requestHash });
       expect(await refusalOf(await send(on, job, 18n))).to.deep.equal({
         status: 409,
         code: "request-in-progress",

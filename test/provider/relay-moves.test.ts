@@ -109,7 +109,7 @@ describe("relay", function () {
       const opened = await openJob(on.market);
       await on.side.intake.ensureFunded(opened.jobId, opened.terms, on.market.offer);
       on.side.ledger.bindTerms(opened.jobId, opened.terms);
-      on.side.ledger.acceptReceipt(signReceipt(on.market, opened.jobId, 50n));
+      await on.side.ledger.acceptReceipt(signReceipt(on.market, opened.jobId, 50n));
       await pastDeadline();
       await on.desk.relay.move(refundOf(opened));
       expect(await on.market.chain.getJobState(opened.jobId)).to.include({ status: "closed", claimed: 0n });

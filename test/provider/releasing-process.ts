@@ -4,7 +4,7 @@ import { addFundedJob, newRequest, openLedgers, SINGLE_TERMS } from "./ledger-fi
 const ledgers = openLedgers(process.argv[2]!);
 const jobId = addFundedJob(ledgers, SINGLE_TERMS, 10_000n);
 const request = newRequest(jobId);
-ledgers.ledger.startRequest(request);
+await ledgers.ledger.startRequest(request);
 for (let tokens = 1; ; tokens++) {
   await ledgers.ledger.release(request.requestId, [`token ${tokens}`], {
     promptTokens: 0,

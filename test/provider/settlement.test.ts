@@ -86,7 +86,7 @@ describe("settlement", function () {
     const opened = await openJob(market);
     await serveJob(market, side, opened, { signed: 300n, tokens: 60 });
     await side.settlement.review();
-    side.ledger.acceptReceipt(signReceipt(market, opened.jobId, 700n));
+    await side.ledger.acceptReceipt(signReceipt(market, opened.jobId, 700n));
     await side.settlement.review();
     expect(side.ledger.findJob(opened.jobId)?.claimed).to.equal(500n);
   });
@@ -103,8 +103,8 @@ describe("settlement", function () {
     const opened = await openJob(market);
     await side.intake.ensureFunded(opened.jobId, opened.terms, market.offer);
     side.ledger.bindTerms(opened.jobId, opened.terms);
-    side.ledger.acceptReceipt(signReceipt(market, opened.jobId, 900n));
-    side.ledger.startRequest(newRequest(opened.jobId));
+    await side.ledger.acceptReceipt(signReceipt(market, opened.jobId, 900n));
+    await side.ledger.startRequest(newRequest(opened.jobId));
     await side.ledger.endWithoutUsage(newRequest(opened.jobId).requestId, "upstream failed");
     await side.settlement.review();
     expect(side.ledger.findJob(opened.jobId)).to.include({ state: "closed", claimed: 0n });

@@ -166,9 +166,9 @@ describe("provider", function () {
     const opened = await openJob(market);
     await side.intake.ensureFunded(opened.jobId, opened.terms, market.offer);
     side.ledger.bindTerms(opened.jobId, opened.terms);
-    side.ledger.acceptReceipt(signReceipt(market, opened.jobId, 1_000n));
+    await side.ledger.acceptReceipt(signReceipt(market, opened.jobId, 1_000n));
     const requestId = singleRequestId(opened.jobId, opened.terms.requestHash);
-    side.ledger.startRequest({ ...newRequest(opened.jobId), requestId });
+    await side.ledger.startRequest({ ...newRequest(opened.jobId), requestId });
     await side.ledger.release(requestId, ["a", "b"], { promptTokens: 0, completionTokens: 20 });
     await side.close();
 
@@ -251,8 +251,8 @@ describe("provider", function () {
     const opened = await openJob(market);
     await side.intake.ensureFunded(opened.jobId, opened.terms, market.offer);
     side.ledger.bindTerms(opened.jobId, opened.terms);
-    side.ledger.acceptReceipt(signReceipt(market, opened.jobId, 1_000n));
-    side.ledger.startRequest(newRequest(opened.jobId));
+    await side.ledger.acceptReceipt(signReceipt(market, opened.jobId, 1_000n));
+    await side.ledger.startRequest(newRequest(opened.jobId));
     const counts = { promptTokens: 10, completionTokens: 4 };
     await side.ledger.release(newRequest(opened.jobId).requestId, ["a"], counts);
     await side.ledger.endRequest(newRequest(opened.jobId).requestId, {
