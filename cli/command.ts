@@ -22,12 +22,12 @@ export type Launch = (
   act: (context: Context) => Promise<void>,
 ) => Promise<void>;
 
-/** Adds a command below `parent`. */
+/** Adds a command below `parent`, and returns it for those below itself. */
 export function addCommand<Options extends object, Result extends object | undefined>(
   parent: Command,
   spec: CommandSpec<Options, Result>,
   launch: Launch,
-): void {
+): Command {
   const command = parent.command(spec.name).summary(spec.summary).description(spec.summary);
   for (const argument of spec.arguments ?? []) command.addArgument(argument);
   for (const option of spec.options ?? []) command.addOption(option);
@@ -37,14 +37,19 @@ export function addCommand<Options extends object, Result extends object | undef
       argument.name(),
       command.processedArgs[index],
     ]);
+    // A flag that the command above has, too, is parsed as that one's.
+    const given = command.optsWithGlobals();
+    const flags = command.options.map((option) => option.attributeName()).filter((name) => name in given);
+    const own = flags.map((name) => [name, given[name]]);
     // What commander parsed has exactly the shape that the spec's own options and arguments give it.
-    const options = { ...command.opts(), ...Object.fromEntries(named) } as Options;
+    const options = Object.fromEntries([...own, ...named]) as Options;
     const act = async (context: Context) => {
       const result = await spec.run(context, options);
       if (result) context.output.result(result, (style) => spec.render(result, style));
     };
     await launch(command.optsWithGlobals(), act);
   });
+  return command;
 }
 
 /** The EXAMPLE section of a help text. */

@@ -8,6 +8,8 @@ import { completionCommand } from "./commands/completion.ts";
 import { setConfigCommand, unsetConfigCommand } from "./commands/config/change.ts";
 import { getConfigCommand, listConfigCommand, pathConfigCommand } from "./commands/config/show.ts";
 import { doctorCommand } from "./commands/doctor.ts";
+import { gatewayCommand } from "./commands/gateway/start.ts";
+import { gatewayStatusCommand } from "./commands/gateway/status.ts";
 import { closeCommand } from "./commands/job/close.ts";
 import { listCommand } from "./commands/job/list.ts";
 import { recoverCommand } from "./commands/job/recover.ts";
@@ -99,6 +101,9 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
   addCommand(job, closeCommand, launch);
   addCommand(job, refundCommand, launch);
   addCommand(job, recoverCommand, launch);
+
+  const gateway = addCommand(program, gatewayCommand, launch);
+  addCommand(gateway, gatewayStatusCommand, launch);
 
   const wallet = program.command("wallet").description("The key that pays: address, balances, deposits");
   addCommand(wallet, createCommand, launch);

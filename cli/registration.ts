@@ -1,10 +1,10 @@
 // Owns what has to change in the Registry for a node to stand there as wanted.
-
 import type { Calls } from "../chain/calls.ts";
 import type { Call, NodeListing } from "../chain/chain.ts";
 import type { Address } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import type { ListedModel } from "../protocol/offer.ts";
+import { isLoopbackHost } from "../runtime/loopback.ts";
 
 export type Registration = { payee: Address; endpoint: string; models: readonly ListedModel[] };
 
@@ -42,20 +42,10 @@ export function readEndpoint(text: string): string {
   if (!url || !/^https?:$/.test(url.protocol)) throw refuse("it is no https:// URL");
   if (url.username || url.password) throw refuse("it is public, so it holds no user name or password");
   if (url.pathname !== "/" || url.search || url.hash) throw refuse("it ends after the port");
-  if (url.protocol === "http:" && !isLoopback(url.hostname)) {
+  if (url.protocol === "http:" && !isLoopbackHost(url.hostname)) {
     throw refuse("plain HTTP is for this machine only");
   }
   return url.origin;
-}
-
-/** Whether a host name means this machine alone. */
-export function isLoopback(hostname: string): boolean {
-  return (
-    hostname === "localhost" ||
-    hostname === "[::1]" ||
-    hostname === "::1" ||
-    /^127(\.\d{1,3}){3}$/.test(hostname)
-  );
 }
 
 function areSameModels(some: readonly ListedModel[], others: readonly ListedModel[]): boolean {

@@ -16,10 +16,11 @@ export async function openRequester(context: Context, account?: Address): Promis
 export async function openNewRequester(
   context: Context,
   account?: Address,
+  sessions?: RequesterDeps["sessions"],
 ): Promise<{ requester: Requester; wallet: Address }> {
   await context.chain();
   const identity = await unlockOrCreate(context, "wallet");
-  return { requester: await startFor(context, identity, account), wallet: identity.address };
+  return { requester: await startFor(context, identity, account, sessions), wallet: identity.address };
 }
 
 /** The requester for looking only, which needs no passphrase. */
@@ -36,8 +37,9 @@ function startFor(
   context: Context,
   { signer, deriveSecret }: Identity,
   account: Address | undefined,
+  sessions?: RequesterDeps["sessions"],
 ): Promise<Requester> {
-  return start(context, signer, deriveSecret("requester"), account);
+  return start(context, signer, deriveSecret("requester"), account, sessions);
 }
 
 async function start(
@@ -45,6 +47,7 @@ async function start(
   wallet: RequesterDeps["wallet"],
   seed: Hex,
   account?: Address,
+  sessions?: RequesterDeps["sessions"],
 ): Promise<Requester> {
   const [
     { readBudget },
@@ -71,6 +74,7 @@ async function start(
   context.atEnd(() => store.close());
   const requester = await startRequester({
     ...{ chain, store, log, wallet, account, seed, clock: systemClock, budget, allowPrivate },
+    ...(sessions ? { sessions } : {}),
   });
   context.atEnd(() => requester.stop());
   return requester;

@@ -13,6 +13,7 @@ import {
 } from "../runtime/config.ts";
 import { BUDGET_SETTINGS, budgetSources } from "./budget-settings.ts";
 import type { Context } from "./context.ts";
+import { GATEWAY_SETTINGS, gatewaySources } from "./gateway-settings.ts";
 
 type Place = Pick<Context, "flags" | "terminal">;
 
@@ -24,15 +25,30 @@ export type ShownSetting = {
   origin: string | null;
 };
 
-type Setting = { key: string; name: string; section: "requester" | undefined; schema: z.core.$ZodType };
+/** Sections of the file: who reads them is told where their settings come from. */
+const SECTIONS = {
+  requester: {
+    schemas: BUDGET_SETTINGS,
+    sources: ({ flags, terminal }: Place) => budgetSources(chooseHome(flags, terminal.env), terminal.env),
+  },
+  gateway: {
+    schemas: GATEWAY_SETTINGS,
+    sources: ({ flags, terminal: { env } }: Place) => gatewaySources({ home: chooseHome(flags, env), env }),
+  },
+} as const;
+type Section = keyof typeof SECTIONS;
+
+type Setting = { key: string; name: string; section: Section | undefined; schema: z.core.$ZodType };
 
 const SETTINGS: readonly Setting[] = [
   ...Object.entries(COMMON_SETTINGS).map(([name, schema]) => ({
     ...{ key: name, name, section: undefined, schema },
   })),
-  ...Object.entries(BUDGET_SETTINGS).map(([name, schema]) => ({
-    ...{ key: `requester.${name}`, name, section: "requester" as const, schema },
-  })),
+  ...Object.entries(SECTIONS).flatMap(([section, { schemas }]) =>
+    Object.entries(schemas).map(([name, schema]) => ({
+      ...{ key: `${section}.${name}`, name, section: section as Section, schema },
+    })),
+  ),
 ];
 
 /** Every setting with its value and where that comes from. Throws `bad-config` when one of them is wrong. */
@@ -84,9 +100,9 @@ export function removeSetting({ flags, terminal }: Place, key: string): boolean 
   return true;
 }
 
-function show({ flags, terminal }: Place, { key, name, section, schema }: Setting): ShownSetting {
-  const home = chooseHome(flags, terminal.env);
-  const sources = section ? budgetSources(home, terminal.env) : commonSources(flags, terminal.env);
+function show(place: Place, { key, name, section, schema }: Setting): ShownSetting {
+  const { flags, terminal } = place;
+  const sources = section ? SECTIONS[section].sources(place) : commonSources(flags, terminal.env);
   const { value, source } = resolveSetting(name, schema, sources);
   const kind = source ? kindOf(source) : "unset";
   return {

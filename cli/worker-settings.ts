@@ -3,7 +3,8 @@ import type { NodeListing } from "../chain/chain.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import type { Prices } from "../protocol/price.ts";
 import type { ProviderConfig } from "../provider/config.ts";
-import { isLoopback, readEndpoint } from "./registration.ts";
+import { isLoopbackHost } from "../runtime/loopback.ts";
+import { readEndpoint } from "./registration.ts";
 import { formatPrice, type PricedModel } from "./values.ts";
 
 export type WorkerFlags = {
@@ -68,10 +69,10 @@ function endpointOf({ endpoint, plainHttp = false }: WorkerFlags, listing: NodeL
 function listenOf({ host, port, plainHttp }: WorkerFlags, endpoint: string): ProviderConfig["listen"] {
   const url = new URL(endpoint);
   const listen = {
-    host: host ?? (isLoopback(url.hostname) ? "127.0.0.1" : "0.0.0.0"),
+    host: host ?? (isLoopbackHost(url.hostname) ? "127.0.0.1" : "0.0.0.0"),
     port: port ?? Number(url.port || (url.protocol === "https:" ? 443 : 80)),
   };
-  if (plainHttp && !isLoopback(listen.host)) {
+  if (plainHttp && !isLoopbackHost(listen.host)) {
     throw new InfernetError("bad-config", `plain HTTP on ${listen.host} would show prompts to the network`, {
       hint: "Listen on 127.0.0.1, or leave --plain-http out.",
     });

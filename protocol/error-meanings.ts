@@ -183,6 +183,10 @@ export const ERROR_MEANINGS: Record<ErrorCode, ErrorMeaning> = {
     meaning: "The passphrase does not open the key file.",
     remedy: "Type it again, or correct `INFERNET_PASSPHRASE` or the file of `INFERNET_PASSPHRASE_FILE`.",
   },
+  "gateway-unreachable": {
+    meaning: "No gateway answers where the command looked for it.",
+    remedy: "Start one with `infernet gateway`, or name its place with `--host` and `--port`.",
+  },
   "port-in-use": {
     meaning: "Another program listens on the port.",
     remedy: "Stop it, or choose another with `--port`.",

@@ -52,6 +52,7 @@ export const ERROR_TABLE = {
   "store-unusable": { status: 503, exit: 8 },
   "wallet-missing": { status: 500, exit: 8 },
   "wrong-passphrase": { status: 500, exit: 8 },
+  "gateway-unreachable": { status: 503, exit: 8 },
   "port-in-use": { status: 500, exit: 8 },
   // The user ended it: exit 130, as a shell does.
   interrupted: { status: 499, exit: 130 },

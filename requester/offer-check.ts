@@ -12,6 +12,7 @@ import {
 } from "../protocol/offer.ts";
 import { OFFER_PATH } from "../protocol/wire.ts";
 import { fetchUnpinned } from "../runtime/http-client.ts";
+import { isLoopbackHost } from "../runtime/loopback.ts";
 import { recoverSigner } from "../runtime/signers/secp256k1.ts";
 
 type Shown = { text: string; tlsKeyHash: Hex | null };
@@ -47,8 +48,7 @@ export async function readSeller(deps: OfferDeps, listing: NodeListing, now: num
 
 function checkEndpoint(endpoint: string): void {
   const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
-  const isLoopback = url !== undefined && /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(url.hostname);
-  if (url?.protocol === "https:" || (url?.protocol === "http:" && isLoopback)) return;
+  if (url?.protocol === "https:" || (url?.protocol === "http:" && isLoopbackHost(url.hostname))) return;
   throw new InfernetError("offer-invalid", "its endpoint is not https");
 }
 

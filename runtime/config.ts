@@ -35,7 +35,7 @@ export type Config = z.infer<z.ZodObject<typeof shape>>;
 const DEFAULTS = { rpcUrl: "http://127.0.0.1:8545", chainId: 31_337, allowPrivate: false, logLevel: "info" };
 
 /** Sections of the file that belong to one actor and are resolved with `resolveSettings` by its command. */
-const SECTIONS = ["provider", "requester"];
+const SECTIONS = ["provider", "requester", "gateway"];
 
 /** Where a setting may come from, strongest first: `name` is said in errors. */
 export type Source = {
@@ -119,8 +119,8 @@ export function flagSource(flags: Readonly<Record<string, unknown>>): Source {
 }
 
 /** Environment variables: `rpcUrl` is `INFERNET_RPC_URL`. An empty one counts as absent. */
-export function environmentSource(env: Environment, keys: readonly string[]): Source {
-  const nameOf = (key: string) => `INFERNET_${kebabCase(key).replaceAll("-", "_").toUpperCase()}`;
+export function environmentSource(env: Environment, keys: readonly string[], prefix = "INFERNET_"): Source {
+  const nameOf = (key: string) => `${prefix}${kebabCase(key).replaceAll("-", "_").toUpperCase()}`;
   const values = keys.map((key) => [key, env[nameOf(key)] || undefined] as const);
   return { name: "environment", values: Object.fromEntries(values), nameOf };
 }

@@ -1,8 +1,8 @@
 // Owns HTTP to nodes: one endpoint, its TLS key pinned, no redirects, bounded answers, errors with names.
-import { BlockList, isIP } from "node:net";
 import { Pool } from "undici";
 import type { Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
+import { isLoopbackHost } from "./loopback.ts";
 import { expectKey, judgingConnector, type KeyJudge } from "./pinned-connector.ts";
 import type { Reach } from "./reach.ts";
 
@@ -48,9 +48,6 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 300_000;
 const MAX_TEXT_BYTES = 1024 * 1024;
 const MAX_OFFER_BYTES = 256 * 1024;
-const LOOPBACK = new BlockList();
-LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");
-LOOPBACK.addAddress("::1", "ipv6");
 
 /** A client of one node. Connections are kept and used in parallel; none is made before the first request. */
 export function createHttpClient(options: ClientOptions): HttpClient {
@@ -204,15 +201,10 @@ function refuseUnpinned(url: URL, allowPlainHttp: boolean): void {
       hint: "Fetch the node's offer first: it names the key.",
     });
   }
-  if (allowPlainHttp || isLoopback(url.hostname.replace(/^\[(.*)\]$/, "$1"))) return;
+  if (allowPlainHttp || isLoopbackHost(url.hostname)) return;
   throw new InfernetError("node-unreachable", `${url.origin} would be spoken to in the clear`, {
     hint: "A node that is not on this machine must offer https://.",
   });
-}
-
-function isLoopback(host: string): boolean {
-  const family = isIP(host);
-  return family === 0 ? host === "localhost" : LOOPBACK.check(host, family === 6 ? "ipv6" : "ipv4");
 }
 
 /** A plain connection shows no key, so nobody asks. */

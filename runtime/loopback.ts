@@ -1,6 +1,14 @@
-// Owns which host names mean this machine alone.
+// Owns which hosts are this machine alone.
+import { BlockList, isIP } from "node:net";
 
-/** A name or address, an IPv6 one with its brackets or without. */
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");
+LOOPBACK.addAddress("::1", "ipv6");
+
+/** Whether a name or address is the loopback's; an IPv6 one with its brackets or without. */
 export function isLoopbackHost(host: string): boolean {
-  return ["localhost", "::1", "[::1]"].includes(host.toLowerCase()) || /^127(\.\d{1,3}){3}$/.test(host);
+  const bare = host.replace(/^\[(.*)\]$/, "$1");
+  const family = isIP(bare);
+  if (family === 0) return bare.toLowerCase() === "localhost";
+  return LOOPBACK.check(bare, family === 6 ? "ipv6" : "ipv4");
 }

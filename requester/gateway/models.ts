@@ -21,7 +21,8 @@ export function listModels(
   const models = sold.map((model) => ({ id: model.name, ...common, ...describe(model) }));
   const named = Object.entries(aliases).flatMap(([id, name]) => {
     const model = sold.find((candidate) => candidate.name === name);
-    return model ? [{ id, ...common, ...describe(model), root: name }] : [];
+    if (model) return [{ id, ...common, ...describe(model), root: name }];
+    return AUTOMATIC.includes(name) && sold.length > 0 ? [{ id, ...common, root: name }] : [];
   });
   const automatic = sold.length === 0 ? [] : AUTOMATIC.map((id) => ({ id, ...common }));
   return [...models, ...named, ...automatic];

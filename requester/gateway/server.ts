@@ -15,6 +15,7 @@ import { findModel, listModels, notSold } from "./models.ts";
 import type { Order, PurchaseEnd } from "./purchase.ts";
 import { chargedOf, createPurchases, type Purchases } from "./purchases.ts";
 import { readResponses } from "./responses-form.ts";
+import type { RequestCounts } from "./status.ts";
 
 export type GatewayDeps = {
   buyer: Buyer;
@@ -27,8 +28,8 @@ export type GatewayDeps = {
   aliases?: Readonly<Record<string, string>> | undefined;
   /** How every request is routed. */
   wish?: RouteWish | undefined;
-  /** What `/infernet/status` shows beside the gateway's own figures. */
-  status(): object;
+  /** What `/infernet/status` answers, with the gateway's own figures in it. */
+  status(counts: RequestCounts): object;
   log: Log;
   clock: Clock;
   /** In milliseconds: see `answering`, `purchases` and `http-server`. */
@@ -49,12 +50,10 @@ export type GatewayEvent =
     }
   | { type: "failed"; path: string; model: string; code: string; message: string; charge: bigint };
 
-export type GatewaySnapshot = { running: number; served: number; failed: number; startedAt: number };
-
 export type Gateway = {
   /** Without `/v1`. */
   url: string;
-  snapshot(): GatewaySnapshot;
+  snapshot(): RequestCounts;
   subscribe(listener: (event: GatewayEvent) => void): () => void;
   /** Takes no new request, lets those that run end for `graceMs`, then ends them. */
   stop(graceMs: number): Promise<void>;
@@ -76,7 +75,7 @@ export async function startGateway(deps: GatewayDeps): Promise<Gateway> {
   const { app } = server;
   app.addHook("onRequest", async (_request, reply) => void reply.header("x-request-id", randomUUID()));
   guardAccess(app, { host: listen.host, token: deps.token, allowedOrigins: deps.allowedOrigins });
-  const counts: GatewaySnapshot = { running: 0, served: 0, failed: 0, startedAt: clock.nowSeconds() };
+  const counts: RequestCounts = { running: 0, served: 0, failed: 0, startedAt: clock.nowSeconds() };
   const listeners = new Set<(event: GatewayEvent) => void>();
   const purchases = createPurchases(buyer, clock, {
     patienceMs: patience.reconnectMs,
@@ -91,7 +90,7 @@ export async function startGateway(deps: GatewayDeps): Promise<Gateway> {
   addListRoutes(app, deps, counts.startedAt);
   app.get("/healthz", async () => ({ status: "ok" }));
   app.get("/infernet/status", async (_request, reply) =>
-    reply.type("application/json").send(toJson({ ...deps.status(), requests: snapshot() })),
+    reply.type("application/json").send(toJson(deps.status(snapshot()))),
   );
   const { port } = await server.listen();
   const host = listen.host.includes(":") ? `[${listen.host}]` : listen.host;

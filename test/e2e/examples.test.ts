@@ -5,6 +5,7 @@ import { expect } from "chai";
 import { openUpstream } from "../../provider/upstreams/open.ts";
 import type { Upstream } from "../../provider/upstreams/upstream.ts";
 import { generatePrivateKey } from "../../runtime/signers/secp256k1.ts";
+import { freePort } from "../../tools/demo/processes.ts";
 import { type CommandLine, createCommandLine, type Ended } from "../support/command-line.ts";
 import { JSON_FORMS } from "../support/json-forms.ts";
 import type { LoopbackServer } from "../support/loopback-server.ts";
@@ -70,6 +71,10 @@ const SCENES: readonly Scene[] = [
   ["buyer", 'job submit --model llama3.2:1b --prompt "Hello" --wait-funds 30m'],
   ["buyer", "job list"],
   ["buyer", "job list --json"],
+  ["buyer", "gateway"],
+  ["buyer", "gateway --model-alias gpt-4o=llama3.2:1b --max-price 0.50:1.50"],
+  ["buyer", "gateway status"],
+  ["buyer", "gateway status --json"],
   ["buyer", `job wait ${SOME_JOB} --timeout 2m`],
   ["buyer", `job status ${SOME_JOB}`],
   ["buyer", `job result ${SOME_JOB}`],
@@ -146,6 +151,9 @@ describe("the examples of every command's help", function () {
     });
     newcomer = await createCommandLine();
     await writeFile(join(market.buyer.home, "notes.txt"), "Notes on the sky.");
+    // The gateway's own port may be taken where tests run.
+    const gateway = { port: await freePort() };
+    await writeFile(join(market.buyer.home, "config.json"), JSON.stringify({ gateway }));
   });
   after(async () => {
     await newcomer?.remove();
@@ -184,7 +192,8 @@ describe("the examples of every command's help", function () {
         .replace(SOME_NODE, `node show ${market.node}`)
         .replace(/^register && infernet /, ""),
     );
-    if (words[0] === "worker") return live(words);
+    if (words[0] === "worker") return live("seller", words, "your node is live");
+    if (words[0] === "gateway") return besideGateway(words);
     if (who === "importer") return importKey(words);
     if (who === "newcomer") return newcomer.run(words);
     const running = market.watch(who, words);
@@ -208,11 +217,25 @@ describe("the examples of every command's help", function () {
     }
   }
 
-  async function live(words: string[]): Promise<Ended> {
-    const worker = market.watch("seller", words);
-    await worker.until(({ stdout }) => stdout.includes("your node is live"));
-    worker.child.kill("SIGTERM");
-    return worker.ended;
+  /** Starts what runs until it is stopped, does something beside it, and stops it. */
+  async function live(
+    side: "seller" | "buyer",
+    words: string[],
+    sign: string,
+    beside?: () => Promise<Ended>,
+  ): Promise<Ended> {
+    const running = market.watch(side, words);
+    await running.until(({ stdout }) => stdout.includes(sign));
+    const result = await beside?.();
+    running.child.kill("SIGTERM");
+    const ended = await running.ended;
+    return result ?? ended;
+  }
+
+  async function besideGateway(words: string[]): Promise<Ended> {
+    const sign = "the gateway listens at";
+    if (words[1] !== "status") return live("buyer", words, sign);
+    return live("buyer", ["gateway"], sign, () => market.watch("buyer", words).ended);
   }
 });
 
@@ -229,7 +252,8 @@ async function examplesBelow(user: CommandLine, command: readonly string[]): Pro
 /** The command of an example: its first word, and the second where the first is a group. */
 function commandOf(example: string): string {
   const [first, second] = example.split(" ");
-  return ["node", "wallet", "job", "config"].includes(first!) ? `${first} ${second}` : first!;
+  const isGroup = ["node", "wallet", "job", "config"].includes(first!) || second === "status";
+  return isGroup ? `${first} ${second}` : first!;
 }
 
 /** The words of a shell line with double quotes. */

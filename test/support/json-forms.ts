@@ -1,5 +1,6 @@
 // Owns the form of every command's --json document, field by field, as docs/cli.md tells it: nothing more, nothing less.
 import { z } from "zod";
+import { gatewayStatusSchema } from "../../requester/gateway/status.ts";
 
 const usdc = z.string().regex(/^\d+\.\d{6}$/);
 const price = z.string().regex(/^\d+\.\d{2,12}$/);
@@ -124,6 +125,7 @@ export const JSON_FORMS: Readonly<Record<string, z.ZodType>> = {
   }),
   backup: z.strictObject({ folder: text, createdAt: time, files }),
   restore: z.strictObject({ home: text, createdAt: time, version: text, files, next: z.array(text) }),
+  "gateway status": gatewayStatusSchema,
   "job submit": z.strictObject({
     ...{ jobId: word, node: address, model: text, promptTokens: count, completionTokens: count },
     ...{ estimated: z.boolean(), chargeUsdc: usdc, depositUsdc: usdc, signedUsdc: usdc },

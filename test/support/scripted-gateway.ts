@@ -66,7 +66,7 @@ export async function startScriptedGateway(
   };
   const gateway = await startGateway({
     ...{ buyer, listen: { host: "127.0.0.1", port: 0 }, allowedOrigins: [], clock: systemClock },
-    ...{ status: () => ({}), log: createLogger({ level: "silent" }) },
+    ...{ status: (requests) => ({ requests }), log: createLogger({ level: "silent" }) },
     ...deps,
   });
   gateway.subscribe((event) => events.push(event));

@@ -2,6 +2,7 @@
 import { Command, Option } from "commander";
 import { InfernetError } from "../../protocol/errors.ts";
 import { formatUsdc } from "../../protocol/price.ts";
+import { type GatewayBill, openGateway } from "./gateway.ts";
 import { type Bill, type Market, type MarketOptions, openMarket } from "./market.ts";
 import { fetchDemoModel } from "./model.ts";
 import { Processes } from "./processes.ts";
@@ -9,6 +10,7 @@ import { Processes } from "./processes.ts";
 type Options = {
   json?: boolean;
   keep?: boolean;
+  gateway?: boolean;
   upstream: "embedded" | "ollama";
   upstreamUrl?: string;
   model?: string;
@@ -25,6 +27,7 @@ const program = new Command("npm start --")
   .argument("[prompt]", "what to ask the model", QUESTION)
   .option("--json", "one summary on stdout (npm start --silent -- --json)")
   .option("--keep", "leave everything running and say what to try; Ctrl-C ends it")
+  .option("--gateway", "buy through the gateway, with OpenAI's own client")
   .addOption(
     new Option("--upstream <kind>", "what runs the model")
       .choices(["embedded", "ollama"])
@@ -34,7 +37,10 @@ const program = new Command("npm start --")
   .option("--model <name>", "the model of the Ollama, or the name that --model-file is sold under")
   .option("--model-file <path>", "another GGUF file than the demonstration model")
   .option("--max-tokens <count>", "most tokens of the answer", "64")
-  .addHelpText("after", '\nExample:\n  npm start -- "Name three rivers of Europe"');
+  .addHelpText(
+    "after",
+    '\nExample:\n  npm start -- "Name three rivers of Europe"\n  npm start -- --gateway --keep',
+  );
 
 await program.parseAsync();
 const [prompt = QUESTION] = program.args;
@@ -54,12 +60,8 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 const ending = new AsyncDisposableStack();
 try {
   const market = await openMarket(processes, ending, await marketOptions(), tell);
-  const bill = await buy(market);
-  if (options.keep) await keep(market);
-  else await market.stopWorker();
-  const after = await market.balances();
-  tellBalances(market, after);
-  if (options.json) process.stdout.write(`${JSON.stringify(summaryOf(market, bill, after))}\n`);
+  const summary = options.gateway ? await buyThroughGateway(market) : await buyOneJob(market);
+  if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
 } catch (error) {
   process.exitCode = interrupted.signal.aborted ? 130 : fail(error);
 } finally {
@@ -83,6 +85,51 @@ async function marketOptions(): Promise<MarketOptions> {
   return { model: name, upstream: ["--upstream", "embedded", "--model-file", file, "--model-name", name] };
 }
 
+/** The trip of one job, from the command line to the balances of both sides. */
+async function buyOneJob(open: Market): Promise<object> {
+  const bill = await buy(open);
+  if (options.keep) await keep(open);
+  else await open.stopWorker();
+  const after = await open.balances();
+  tellBalances(open, after);
+  return summaryOf(open, bill, after);
+}
+
+/** The same through the gateway: the answer, then the bill as both sides have it. */
+async function buyThroughGateway(open: Market): Promise<object> {
+  const gateway = await openGateway(processes, open);
+  tell(`Gateway     ${gateway.baseUrl}`);
+  tell(`\nAsking ${open.model} with OpenAI's client: ${prompt}\n`);
+  const asked = await gateway.ask(prompt, Number(options.maxTokens), (text) => {
+    if (!options.json) process.stdout.write(text);
+  });
+  if (!options.json) process.stdout.write("\n");
+  if (options.keep) await keep(open, gateway.baseUrl);
+  // Ctrl-C has ended the gateway with the rest.
+  if (interrupted.signal.aborted) return asked;
+  const bill = { ...asked, ...(await gateway.settle()) };
+  tellGatewayBill(bill);
+  await open.stopWorker();
+  const after = await open.balances();
+  tellBalances(open, after);
+  const { before, node, upstream } = open.facts();
+  return {
+    ...{ node, model: open.model, upstream, ...bill },
+    requesterPaid: formatUsdc(before.requester - after.requester),
+    payeeReceived: formatUsdc(after.payee - before.payee),
+  };
+}
+
+function tellGatewayBill({ served, jobId, ...bill }: GatewayBill): void {
+  tell(
+    `\n  buyer       ${served.promptTokens} in, ${served.completionTokens} out, for ${served.chargeUsdc} USDC`,
+  );
+  tell(
+    `  seller      charged ${bill.jobChargeUsdc} USDC, claimed ${bill.claimedUsdc}, gave back ${bill.returnedUsdc}`,
+  );
+  tell(`  session     ${jobId}, settled ${bill.settleTx}`);
+}
+
 async function buy(open: Market): Promise<Bill> {
   tell(`\nAsking ${open.model}: ${prompt}\n`);
   const bill = await open.submit(prompt, options.maxTokens, {
@@ -99,8 +146,12 @@ async function buy(open: Market): Promise<Bill> {
   return bill;
 }
 
-async function keep({ environment, home, model }: Market): Promise<void> {
+async function keep({ environment, home, model }: Market, baseUrl?: string): Promise<void> {
   tell("\nEverything stays up. In a second terminal, in this folder:\n");
+  if (baseUrl !== undefined) {
+    tell(`  export OPENAI_BASE_URL=${baseUrl}\n  export OPENAI_API_KEY=none`);
+    tell(`  npx infernet gateway status --port ${new URL(baseUrl).port}`);
+  }
   for (const [name, value] of Object.entries({ ...environment, INFERNET_HOME: home.requester })) {
     tell(`  export ${name}='${value}'`);
   }

@@ -30,7 +30,8 @@ type WorkerEvent = { event: string; jobId?: Hex; tx?: Hex; gasUsed?: number } & 
 type SubmitOptions = { json: boolean; onAnswer(text: string): void; onProgress(line: string): void };
 
 const ROOT = resolve(import.meta.dirname, "..", "..");
-const CLI = [process.execPath, join(ROOT, "dist", "infernet.js")];
+/** How the trip runs infernet: the built bundle. */
+export const CLI = [process.execPath, join(ROOT, "dist", "infernet.js")];
 /** Hardhat's tool, run by this Node whatever else is in PATH. */
 const HARDHAT = [process.execPath, join(ROOT, "node_modules", "hardhat", "dist", "src", "cli.js")];
 const PRICES = "0.10:0.40";
@@ -154,6 +155,12 @@ export async function openMarket(
         firstTokenMs,
         answer: answer.trim(),
       };
+    },
+
+    /** What the node told last of a job's end of stream, and of its settlement once that is there. */
+    async soldOf(jobId: Hex) {
+      const settled = await events.wait("settled", jobId);
+      return { streamed: events.find("streamEnded", jobId)!, settled };
     },
 
     /** Ends the node as its owner would: what it has earned is paid out first. */
