@@ -8,7 +8,7 @@ import type { Domain } from "../protocol/typed-data.ts";
 import { INFERNET_EVENT, infernetEventSchema } from "../protocol/wire.ts";
 import { recoverSigner } from "../runtime/signers/secp256k1.ts";
 import { type Arrived, createAnswerReader } from "./answer-reader.ts";
-import type { LedgerJob } from "./ledger-rows.ts";
+import { isSession, type LedgerJob } from "./ledger-rows.ts";
 import type { NodeClient } from "./node-client.ts";
 import { clientOf } from "./settlement.ts";
 
@@ -26,6 +26,10 @@ export type JobResult = {
  */
 export async function readResult(job: LedgerJob, seed: Hex, domain: Domain): Promise<JobResult> {
   const { jobId, terms } = job;
+  if (isSession(job))
+    throw new InfernetError("bad-request", `the job ${jobId} is a session: it has many answers`, {
+      hint: "Send a request again under its key to read its answer again.",
+    });
   const client = clientOf(job, seed);
   try {
     const requestId = singleRequestId(jobId, terms!.requestHash);

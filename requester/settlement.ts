@@ -6,12 +6,13 @@ import type { Address, Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import type { Job } from "../protocol/job.ts";
 import { decodeOffer } from "../protocol/offer.ts";
+import { roundCharge } from "../protocol/price.ts";
 import type { JobDocument } from "../protocol/wire.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { jobSalt } from "./budget.ts";
 import { type GasChoice, paysOwnGas } from "./gas.ts";
 import type { RequesterLedger } from "./ledger.ts";
-import type { JobPhase, LedgerJob } from "./ledger-rows.ts";
+import { isSession, type JobPhase, type LedgerJob } from "./ledger-rows.ts";
 import { type NodeClient, openNodeClient } from "./node-client.ts";
 import { relayMove } from "./relays.ts";
 
@@ -144,12 +145,15 @@ export function clientOf({ jobId, terms }: LedgerJob, seed: Hex): NodeClient {
 }
 
 /** Keeps what the chain closed a job with; a node that took more than it signed for has shown that it cheats. */
-function closeInLedger(ledger: RequesterLedger, { jobId, delivery }: LedgerJob, claimed: bigint): void {
-  if (delivery && claimed > delivery.jobCharge)
+function closeInLedger(ledger: RequesterLedger, job: LedgerJob, claimed: bigint): void {
+  const { jobId, delivery, openingFee, settled } = job;
+  const charge = isSession(job)
+    ? openingFee + roundCharge(settled + ledger.requests.openCostOf(jobId))
+    : delivery?.jobCharge;
+  if (charge !== undefined && claimed > charge)
     ledger.noteEvidence(jobId, {
-      reason: "the node claimed more than its delivery charges",
-      claimed,
-      delivery,
+      reason: "the node claimed more than its deliveries charge",
+      ...{ claimed, charge, delivery },
     });
   ledger.noteClosed(jobId, "closed", claimed);
 }

@@ -12,6 +12,7 @@ import { carryBlockTime } from "./block-time.ts";
 import { type BudgetLimits, createReceiptDesk } from "./budget.ts";
 import { type JobReport, reportJob } from "./job-report.ts";
 import { openLedger } from "./ledger.ts";
+import { isSession, type LedgerJob } from "./ledger-rows.ts";
 import { depositMoney, type Moved, type MoveWish, withdrawMoney } from "./moves.ts";
 import { createJobOpener } from "./opening.ts";
 import { recoverJobs } from "./recovery.ts";
@@ -20,6 +21,7 @@ import { type Buyer, type BuyerDeps, createBuyer } from "./routing/buyer.ts";
 import { createMarket, type MarketDeps } from "./routing/market.ts";
 import { openMeasures } from "./routing/measures.ts";
 import { openVerdicts, type Verdict } from "./routing/verdicts.ts";
+import { closeLeftSession } from "./sessions/left-session.ts";
 import type { SessionSettings } from "./sessions/session-opening.ts";
 import { createSessions, type Sessions } from "./sessions/sessions.ts";
 import { createSettlement, type Refund, type RefundWish } from "./settlement.ts";
@@ -113,61 +115,35 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
   const work = createWorkList(ledger);
   const verdicts = openVerdicts(store);
   const settlement = createSettlement({ chain, ledger, sender, wallet, seed, clock, allowPrivate });
-  const sessions = createSessions({
-    ...{
-      chain,
-      ledger,
-      desk,
-      opener,
-      settlement,
-      work,
-      wallet,
-      account,
-      seed,
-      log,
-      clock,
-      limits,
-      patienceMs,
-    },
-    ...{ allowPrivate, verdictOn: verdicts.on },
-    settings: { ...SESSION_SETTINGS, ...deps.sessions },
-    now: carryBlockTime(chain, clock),
-  });
+  const settings = { ...SESSION_SETTINGS, ...deps.sessions };
+  const money = { ledger, desk, opener, settlement, work, wallet, account, seed, limits };
+  const payingDeps = {
+    ...{ ...money, chain, log, clock, patienceMs, allowPrivate, settings },
+    ...{ verdictOn: verdicts.on, now: carryBlockTime(chain, clock) },
+  };
+  const tendingDeps = {
+    ...{ chain, ledger, settlement, work, log, clock, idleSeconds: settings.idleSeconds },
+    closeSession: (job: LedgerJob) => closeLeftSession(payingDeps, job),
+  };
   const moveDeps = { chain, ledger, sender, wallet, account, clock, allowPrivate };
   const running = new Set<Promise<unknown>>();
   const listeners = new Set<(event: SubmitEvent) => void>();
   const stopped = new AbortController();
 
-  const tend = (which: "all" | "left") => tendJobs({ chain, ledger, settlement, work, log, clock }, which);
-
   function tendLeft(): void {
-    const tending = tend("left").catch((error: unknown) =>
+    const tending = tendJobs(tendingDeps, "left").catch((error: unknown) =>
       log.warn({ error: String(error) }, "jobs of an earlier run stay as they are"),
     );
     running.add(tending);
     void tending.finally(() => running.delete(tending));
   }
+  const sessions = createSessions({ ...payingDeps, tendLeft });
 
   async function submit(input: SubmitInput): Promise<Bill> {
     if (stopped.signal.aborted) throw new InfernetError("interrupted", "the requester is stopping");
     const signals = [stopped.signal, input.signal].filter((signal) => signal !== undefined);
     const submission = submitRequest(
-      {
-        chain,
-        ledger,
-        desk,
-        opener,
-        settlement,
-        wallet,
-        seed,
-        log,
-        clock,
-        work,
-        patienceMs,
-        allowPrivate,
-        verdictOn: verdicts.on,
-        tendLeft,
-      },
+      { ...payingDeps, tendLeft },
       {
         ...input,
         signal: AbortSignal.any(signals),
@@ -196,11 +172,17 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
       });
     },
     listJobs: () => ledger.listJobs().map(reportJob),
-    close: (jobId) => settlement.closeAtNode(jobId),
+    async close(jobId) {
+      const job = ledger.findJob(jobId);
+      if (!job || !isSession(job)) return await settlement.closeAtNode(jobId);
+      throw new InfernetError("bad-request", `the job ${jobId} is a session`, {
+        hint: `Close it with: infernet session close ${jobId}`,
+      });
+    },
     refund: (jobId, how) => settlement.refund(jobId, how),
     deposit: (wish) => depositMoney(moveDeps, wish),
     withdraw: (wish) => withdrawMoney(moveDeps, wish),
-    tend: async () => (await tend("all")).map(reportJob),
+    tend: async () => (await tendJobs(tendingDeps, "all")).map(reportJob),
     async recover() {
       const found = await recoverJobs(chain, ledger, account);
       return found.map((jobId) => reportJob(ledger.findJob(jobId)!));

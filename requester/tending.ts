@@ -6,7 +6,8 @@ import type { Clock } from "../runtime/clock.ts";
 import type { Log } from "../runtime/logger.ts";
 import { readBlockTime } from "./block-time.ts";
 import type { RequesterLedger } from "./ledger.ts";
-import type { LedgerJob } from "./ledger-rows.ts";
+import { isSession, type LedgerJob } from "./ledger-rows.ts";
+import { isKept } from "./sessions/left-session.ts";
 import { FINISHED, type Settlement, UNOPENED } from "./settlement.ts";
 import type { WorkList } from "./work-list.ts";
 
@@ -17,6 +18,10 @@ type TendingDeps = {
   work: WorkList;
   log: Log;
   clock: Clock;
+  /** A session that nobody has in hand waits so long for the next process. */
+  idleSeconds: number;
+  /** Has its node close a session that is in hand here. */
+  closeSession(job: LedgerJob): Promise<void>;
 };
 
 /** Jobs that ended and that a look at what was left also asks the chain about: those that wait the longest. */
@@ -30,7 +35,8 @@ export async function tendJobs(deps: TendingDeps, which: "all" | "left"): Promis
   const { ledger, work, log } = deps;
   const tended: LedgerJob[] = [];
   for (const { jobId } of which === "all" ? ledger.unfinishedJobs() : await leftJobs(deps)) {
-    if (!work.take(jobId)) continue;
+    const before = ledger.findJob(jobId)!;
+    if (isWaiting(deps, before) || !work.take(jobId)) continue;
     try {
       await tendJob(deps, jobId, which);
     } catch (error) {
@@ -53,14 +59,18 @@ async function leftJobs({ chain, clock, ledger }: TendingDeps): Promise<LedgerJo
   return [...unfinished.filter((job) => !waits(job)), ...waiting];
 }
 
-async function tendJob(
-  { chain, ledger, settlement }: TendingDeps,
-  jobId: Hex,
-  which: "all" | "left",
-): Promise<void> {
+/** An open session that was used lately waits for the next process that has requests for it. */
+function isWaiting({ idleSeconds, clock }: TendingDeps, job: LedgerJob): boolean {
+  if (!isSession(job) || (job.phase !== "open" && job.phase !== "streaming")) return false;
+  return isKept(job, idleSeconds, clock.nowSeconds());
+}
+
+async function tendJob(deps: TendingDeps, jobId: Hex, which: "all" | "left"): Promise<void> {
+  const { chain, ledger, settlement } = deps;
   // The time is read before the state: a state of this block or a later one shows what was opened up to it.
   const { timestamp } = await chain.getBlock("latest");
-  const { phase, terms, job, consent, openTx } = await settlement.sync(jobId);
+  const synced = await settlement.sync(jobId);
+  const { phase, terms, job, consent, openTx } = synced;
   if (FINISHED.includes(phase)) return;
   const isOver = timestamp >= job.deadline;
   if (UNOPENED.includes(phase)) {
@@ -70,6 +80,11 @@ async function tendJob(
     return;
   }
   if (which === "left" && phase === "ended" && !isOver) return;
+  if (isSession(synced) && phase !== "ended" && !isOver) {
+    await deps.closeSession(synced);
+    await settlement.sync(jobId);
+    return;
+  }
   ledger.noteEnded(jobId, null);
   if (isOver) await settlement.refund(jobId);
   else if (terms) await settlement.closeAtNode(jobId);

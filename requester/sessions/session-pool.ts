@@ -12,7 +12,11 @@ import type { SessionEvent, SessionReport } from "./session-request.ts";
 
 export type SessionsDeps = SessionDeps &
   SessionOpeningDeps &
-  Pick<ChooseDeps, "allowPrivate" | "verdictOn"> & { settlement: Settlement };
+  Pick<ChooseDeps, "allowPrivate" | "verdictOn"> & {
+    settlement: Settlement;
+    /** Begins to bring to their end what earlier runs, or closings that failed, left behind. */
+    tendLeft(): void;
+  };
 
 /** What a request needs of a session: its node and offer, its room, and the most that it may cost, in base units. */
 export type Need = { choice: Choice; size: Size; most: bigint };
@@ -23,6 +27,8 @@ const LOW_PARTS = 4n;
 const LOW_SECONDS = 300;
 /** How long nothing is opened ahead after that failed. */
 const RETRY_MS = 30_000;
+/** Between looks at what was left behind. */
+const TEND_MS = 300_000;
 /** Sessions opened for one request, which others may fill before it gets there. */
 const MOST_OPENINGS = 5;
 
@@ -33,6 +39,7 @@ export class SessionPool {
   readonly #sessions = new Map<Hex, Session>();
   readonly #openings = new Map<Address, Promise<Session | undefined>>();
   readonly #retryAt = new Map<Address, number>();
+  #tendAt = 0;
   readonly #timers = new Map<Hex, NodeJS.Timeout>();
   readonly #closings = new Map<Hex, Promise<void>>();
   /** Work that nobody waits for, but a stop. */
@@ -53,6 +60,7 @@ export class SessionPool {
    * room before it returns, for the next request may come at once.
    */
   async withRoom<Result>(need: Need, use: (session: Session) => Result): Promise<Result> {
+    this.#tendNowAndThen();
     for (let openings = 0; openings < MOST_OPENINGS; ) {
       const session = this.#pick(need);
       if (session) {
@@ -167,6 +175,12 @@ export class SessionPool {
         session.offers(choice.model, choice.endpoint) &&
         session.fits(size, most),
     );
+  }
+
+  #tendNowAndThen(): void {
+    if (performance.now() < this.#tendAt) return;
+    this.#tendAt = performance.now() + TEND_MS;
+    this.#deps.tendLeft();
   }
 
   /** One opening for all that wait for it; it goes on when one of them goes away. */

@@ -4,7 +4,7 @@ import { createSender } from "../../chain/sender.ts";
 import { type Hex, isHex, keccak256, ZERO_WORD } from "../../protocol/bytes.ts";
 import { type Delivery, deliveryDigest, type SignedDelivery } from "../../protocol/delivery.ts";
 import { InfernetError } from "../../protocol/errors.ts";
-import { jobIdOf, requestHashOf, singleRequestId } from "../../protocol/job.ts";
+import { jobIdOf, requestHashOf, sessionRequestId, singleRequestId } from "../../protocol/job.ts";
 import {
   encodeOffer,
   formatServedOffer,
@@ -12,7 +12,7 @@ import {
   offerDigest,
   type SignedOffer,
 } from "../../protocol/offer.ts";
-import { chargeOf, costMillionths } from "../../protocol/price.ts";
+import { costMillionths, roundCharge } from "../../protocol/price.ts";
 import { parseReceipt, type Receipt, receiptDigest } from "../../protocol/receipt.ts";
 import { type RelayedOpening, relayedOpeningSchema } from "../../protocol/relay.ts";
 import { parseJsonWith, toJson } from "../../protocol/schema.ts";
@@ -42,6 +42,8 @@ export type Line = {
   lastEventId: number;
   /** What the node asks for having opened the job; 0 when it did not. */
   openingFee: bigint;
+  /** Millionths that the requests of its job cost which have ended. */
+  settled: bigint;
   /** Sends one honest piece of the answer: the next id, in the transcript. */
   say(text: string): void;
   /** Sends any event. */
@@ -91,16 +93,23 @@ type Paid = {
   attempts: number;
   payloads: string[];
   delivery: SignedDelivery | null;
+};
+
+/** A job as the node keeps it: its highest receipt, and its requests, one for a single job. */
+type PaidJob = {
+  jobId: Hex;
   receipt: Receipt | null;
   waiters: Set<() => void>;
+  requests: Map<Hex, Paid>;
 };
 
 /** Says so many pieces, one token each, asking for receipts as the law has it, then delivers the truth. */
 export function honest(tokens: number, promptTokens = 5): Script {
   return async (line) => {
+    const { settled, openingFee } = line;
+    const cost = (completionTokens: number) =>
+      openingFee + roundCharge(settled + costMillionths({ promptTokens, completionTokens }, PRICES));
     for (let token = line.lastEventId + 1; token <= tokens; token += 1) {
-      const cost = (completionTokens: number) =>
-        chargeOf([{ promptTokens, completionTokens }], PRICES, line.openingFee);
       const ahead = Math.min(token - 1 + 2 * CHUNK_TOKENS, tokens);
       // A new connection may have missed what the last one was told.
       if (token % CHUNK_TOKENS === 0 || token === line.lastEventId + 1) line.need(cost(ahead));
@@ -121,7 +130,7 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
   const server = await createHttpServer({
     ...{ host: "127.0.0.1", port: 0, certificate, log: SILENT, maxBodyBytes: 1 << 20 },
   });
-  const paidByJob = new Map<Hex, Paid>();
+  const paidJobs = new Map<Hex, PaidJob>();
   const payee = createSigner(generatePrivateKey()).address;
 
   const offerNow = (): SignedOffer => {
@@ -173,8 +182,8 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
     },
     async settle(jobId) {
       const opened = await chain.getOpened(jobId);
-      const paid = paidByJob.get(jobId);
-      const amount = node.claim ?? paid?.delivery?.jobCharge ?? 0n;
+      const paid = paidJobs.get(jobId);
+      const amount = node.claim ?? (paid ? chargeOfJob(paid) : 0n);
       const call =
         paid?.receipt && amount > 0n
           ? chain.calls.settle({ job: opened!.job, receipt: paid.receipt, amount })
@@ -184,7 +193,15 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
     stop: () => server.stop(0),
   };
 
-  const takeReceipt = async (paid: Paid, header: unknown): Promise<bigint> => {
+  const settledOf = ({ requests }: PaidJob): bigint =>
+    [...requests.values()].reduce((sum, { delivery }) => sum + (delivery?.cost ?? 0n), 0n);
+
+  const chargeOfJob = (job: PaidJob): bigint => {
+    const settled = settledOf(job);
+    return settled > 0n ? openingFeeOf(job.jobId) + roundCharge(settled) : 0n;
+  };
+
+  const takeReceipt = async (paid: PaidJob, header: unknown): Promise<bigint> => {
     const receipt = parseReceipt(paid.jobId, String(header));
     const opened = await chain.getOpened(paid.jobId);
     if (recoverSigner(receiptDigest(chain.domain, receipt), receipt.signature) !== opened?.job.signer)
@@ -209,10 +226,12 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
   ): SignedDelivery => {
     const counts = { promptTokens: 5, completionTokens: paid.payloads.length, ...changes };
     const fee = openingFeeOf(paid.jobId);
+    const cost = costMillionths(counts, PRICES);
+    const jobCharge = fee + roundCharge(settledOf(paidJobs.get(paid.jobId)!) + cost);
     const delivery: Delivery = {
       ...{ jobId: paid.jobId, requestId: paid.requestId, modelDigest: MODEL_DIGEST, estimated: false },
       transcript: transcriptOf(paid.requestId, paid.payloads),
-      ...{ cost: costMillionths(counts, PRICES), jobCharge: chargeOf([counts], PRICES, fee), ...counts },
+      ...{ cost, jobCharge, ...counts },
     };
     const signature = signer.signDigest(deliveryDigest(chain.domain, delivery));
     paid.delivery = { ...delivery, signature, ...forged };
@@ -233,12 +252,18 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
     const refusal = node.refusals.shift();
     if (refusal) throw refusal;
     const jobId = request.headers[HEADERS.job] as Hex;
-    const requestId = singleRequestId(jobId, requestHashOf(request.url, request.body as Buffer));
-    const paid = paidByJob.get(jobId) ?? {
-      ...{ jobId, requestId, attempts: 0, payloads: [], delivery: null, receipt: null, waiters: new Set() },
+    const key = request.headers[HEADERS.idempotencyKey];
+    const requestId =
+      key === undefined
+        ? singleRequestId(jobId, requestHashOf(request.url, request.body as Buffer))
+        : sessionRequestId(jobId, String(key));
+    const job = paidJobs.get(jobId) ?? { jobId, receipt: null, waiters: new Set(), requests: new Map() };
+    paidJobs.set(jobId, job);
+    const paid = job.requests.get(requestId) ?? {
+      ...{ jobId, requestId, attempts: 0, payloads: [], delivery: null },
     };
-    paidByJob.set(jobId, paid);
-    await takeReceipt(paid, request.headers[HEADERS.receipt]);
+    job.requests.set(requestId, paid);
+    await takeReceipt(job, request.headers[HEADERS.receipt]);
     paid.attempts += 1;
     if (!JSON.parse(String(request.body)).stream) return answerWhole(paid, reply);
     const lastEventId = Number(request.headers[HEADERS.lastEventId] ?? 0);
@@ -251,6 +276,7 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
       attempt: paid.attempts,
       lastEventId: paid.payloads.length,
       openingFee: openingFeeOf(jobId),
+      settled: settledOf(job),
       say(text) {
         const data = JSON.stringify({
           choices: [{ index: 0, delta: { content: text }, finish_reason: null }],
@@ -265,13 +291,13 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
       send: (event) => writer.send(event),
       need: (need) => tell({ type: "need", need }),
       async held(amount) {
-        while ((paid.receipt?.amount ?? 0n) < amount && !writer.closed.aborted) {
+        while ((job.receipt?.amount ?? 0n) < amount && !writer.closed.aborted) {
           await new Promise<void>((resolve) => {
-            paid.waiters.add(resolve);
+            job.waiters.add(resolve);
             void gone.then(resolve);
           });
         }
-        return paid.receipt?.amount ?? 0n;
+        return job.receipt?.amount ?? 0n;
       },
       deliver(changes = {}, forged = {}) {
         tell({ type: "delivery", delivery: deliver(paid, changes, forged) });
@@ -285,13 +311,14 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
   };
 
   const documentOf = (jobId: Hex) => {
-    const paid = paidByJob.get(jobId);
+    const paid = paidJobs.get(jobId);
     if (!paid) throw new InfernetError("job-not-found", "no such job");
-    const { requestId, payloads, delivery, receipt } = paid;
-    const held = receipt?.amount ?? 0n;
+    const held = paid.receipt?.amount ?? 0n;
     return {
       ...{ jobId, status: "settling", deposit: 0n, receipt: held, charge: 0n, claimed: 0n, deadline: 1 },
-      requests: [{ requestId, status: "ended", lastEventId: payloads.length, delivery }],
+      requests: [...paid.requests.values()].map(({ requestId, payloads, delivery }) => ({
+        ...{ requestId, status: "ended", lastEventId: payloads.length, delivery },
+      })),
     };
   };
 
@@ -307,13 +334,28 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
     return reply.type("application/json").send(toJson({ jobId: jobIdOf(chain.domain, opening.job), tx }));
   });
   server.app.post<{ Params: { jobId: string } }>(`${JOBS_PATH}/:jobId/receipts`, async (request, reply) => {
-    const paid = paidByJob.get(request.params.jobId as Hex);
+    const paid = paidJobs.get(request.params.jobId as Hex);
     if (!paid) throw new InfernetError("job-not-found", "no such job");
     const accepted = await takeReceipt(paid, request.headers[HEADERS.receipt]);
     return reply.type("application/json").send(toJson({ accepted }));
   });
   server.app.get<{ Params: { jobId: string } }>(`${JOBS_PATH}/:jobId`, async (request, reply) =>
     reply.type("application/json").send(toJson(documentOf(request.params.jobId as Hex))),
+  );
+  server.app.get<{ Params: { jobId: string; requestId: string } }>(
+    `${JOBS_PATH}/:jobId/requests/:requestId`,
+    async (request, reply) => {
+      const { jobId, requestId } = request.params;
+      const paid = paidJobs.get(jobId as Hex)?.requests.get(requestId as Hex);
+      if (!paid) throw new InfernetError("not-found", "no such request");
+      if (!paid.delivery) throw new InfernetError("request-in-progress", "it runs");
+      const writer = openSse(reply);
+      for (const [index, data] of paid.payloads.entries()) writer.send({ id: index + 1, data });
+      const word = { type: "delivery", delivery: paid.delivery };
+      writer.send({ event: INFERNET_EVENT, data: toJson(word) });
+      writer.end();
+      return reply;
+    },
   );
   server.app.post<{ Params: { jobId: string } }>(`${JOBS_PATH}/:jobId/close`, async (request, reply) => {
     node.seen.closes += 1;
