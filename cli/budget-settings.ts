@@ -1,8 +1,9 @@
-// Owns the limits that a requester sets itself: what a request, a job, a day and a node may cost.
+// Owns what a requester sets itself: what a request, a job, a day and a node may cost, and how its sessions are.
 import { z } from "zod";
 import { InfernetError } from "../protocol/errors.ts";
 import { parseUsdc } from "../protocol/price.ts";
 import type { BudgetLimits } from "../requester/budget.ts";
+import type { SessionSettings } from "../requester/sessions/session-opening.ts";
 import { environmentSource, readConfigFile, resolveSettings, type Source } from "../runtime/config.ts";
 
 const amount = z.coerce.string().transform((text, refinement) => {
@@ -20,6 +21,8 @@ export const BUDGET_SETTINGS = {
   maxUsdcPerDay: amount,
   maxUsdcPerNode: amount,
   maxUsdcPerNewNode: amount,
+  sessionUsdc: amount,
+  sessionIdleMinutes: z.coerce.number().int().min(1).max(1440),
 };
 
 /** What holds when no setting says otherwise. */
@@ -29,6 +32,8 @@ const DEFAULT_BUDGET = {
   maxUsdcPerDay: "10",
   maxUsdcPerNode: "5",
   maxUsdcPerNewNode: "0.25",
+  sessionUsdc: "0.50",
+  sessionIdleMinutes: 10,
 };
 
 /** INFERNET_MAX_USDC_PER_DAY and its like, else the file's `requester` section, else the defaults. */
@@ -41,6 +46,12 @@ export function readBudget(home: string, env: NodeJS.ProcessEnv): BudgetLimits {
     perNode: settings.maxUsdcPerNode,
     perNewNode: settings.maxUsdcPerNewNode,
   };
+}
+
+/** What a session is opened with, and how long it may be idle: from the same places. */
+export function readSessionSettings(home: string, env: NodeJS.ProcessEnv): SessionSettings {
+  const { sessionUsdc, sessionIdleMinutes } = resolveSettings(BUDGET_SETTINGS, budgetSources(home, env));
+  return { depositUsdc: sessionUsdc, idleSeconds: sessionIdleMinutes * 60 };
 }
 
 /** Where `BUDGET_SETTINGS` come from, strongest first. Throws `bad-config` for a file that cannot be read. */

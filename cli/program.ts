@@ -28,6 +28,9 @@ import { updateCommand } from "./commands/node/update.ts";
 import { nodesCommand } from "./commands/nodes.ts";
 import { registerCommand } from "./commands/register.ts";
 import { restoreCommand } from "./commands/restore.ts";
+import { closeSessionCommand } from "./commands/session/close.ts";
+import { listSessionsCommand } from "./commands/session/list.ts";
+import { openSessionCommand } from "./commands/session/open.ts";
 import { addressCommand } from "./commands/wallet/address.ts";
 import { balanceCommand } from "./commands/wallet/balance.ts";
 import { createCommand } from "./commands/wallet/create.ts";
@@ -104,6 +107,13 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
 
   const gateway = addCommand(program, gatewayCommand, launch);
   addCommand(gateway, gatewayStatusCommand, launch);
+
+  const session = program
+    .command("session")
+    .description("Sessions: one deposit that pays for any number of requests");
+  addCommand(session, openSessionCommand, launch);
+  addCommand(session, listSessionsCommand, launch);
+  addCommand(session, closeSessionCommand, launch);
 
   const wallet = program.command("wallet").description("The key that pays: address, balances, deposits");
   addCommand(wallet, createCommand, launch);

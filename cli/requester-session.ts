@@ -50,7 +50,7 @@ async function start(
   sessions?: RequesterDeps["sessions"],
 ): Promise<Requester> {
   const [
-    { readBudget },
+    { readBudget, readSessionSettings },
     { startRequester },
     { REQUESTER_MIGRATIONS },
     { openStore },
@@ -74,7 +74,7 @@ async function start(
   context.atEnd(() => store.close());
   const requester = await startRequester({
     ...{ chain, store, log, wallet, account, seed, clock: systemClock, budget, allowPrivate },
-    ...(sessions ? { sessions } : {}),
+    sessions: { ...readSessionSettings(home, context.terminal.env), ...sessions },
   });
   context.atEnd(() => requester.stop());
   return requester;

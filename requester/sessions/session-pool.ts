@@ -2,6 +2,7 @@
 import type { Address, Hex } from "../../protocol/bytes.ts";
 import { InfernetError } from "../../protocol/errors.ts";
 import type { Choice, ChooseDeps } from "../choose.ts";
+import type { GasChoice } from "../gas.ts";
 import type { LedgerJob } from "../ledger-rows.ts";
 import type { Settlement } from "../settlement.ts";
 import { Session } from "./session.ts";
@@ -19,7 +20,7 @@ export type SessionsDeps = SessionDeps &
   };
 
 /** What a request needs of a session: its node and offer, its room, and the most that it may cost, in base units. */
-export type Need = { choice: Choice; size: Size; most: bigint };
+export type Need = { choice: Choice; size: Size; most: bigint; gas?: GasChoice | undefined };
 
 /** A session runs low when less than one part in so many of its deposit is left. */
 const LOW_PARTS = 4n;
@@ -187,7 +188,8 @@ export class SessionPool {
   #acquire(need: Need): Promise<Session | undefined> {
     const { node } = need.choice;
     const acquire = async () =>
-      (await this.#adopt(need)) ?? (await this.open({ choice: need.choice, reserve: need.size.reserve }));
+      (await this.#adopt(need)) ??
+      (await this.open({ choice: need.choice, reserve: need.size.reserve, gas: need.gas }));
     const opening = acquire().finally(() => this.#openings.delete(node));
     this.#openings.set(node, opening);
     return opening;
@@ -206,7 +208,7 @@ export class SessionPool {
   }
 
   /** Opens the next session in the background before this one runs dry or nears its deadline's margin. */
-  #openAhead(session: Session, { choice, size }: Need): void {
+  #openAhead(session: Session, { choice, size, gas }: Need): void {
     const { node } = choice;
     const isLow = (one: Session) =>
       one.isRetired ||
@@ -218,7 +220,9 @@ export class SessionPool {
     );
     const isTooSoon = performance.now() < (this.#retryAt.get(node) ?? 0);
     if (!isLow(session) || isAnotherReady || this.#openings.has(node) || isTooSoon) return;
-    const opening = this.open({ choice, reserve: size.reserve }).finally(() => this.#openings.delete(node));
+    const opening = this.open({ choice, reserve: size.reserve, gas }).finally(() =>
+      this.#openings.delete(node),
+    );
     this.#openings.set(node, opening);
     const failed = (error: unknown) => {
       this.#retryAt.set(node, performance.now() + RETRY_MS);

@@ -1,6 +1,7 @@
 // Owns the words of sessions: what a caller asks for, what one request came to, and how a session looks from outside.
 import type { Address, Hex } from "../../protocol/bytes.ts";
 import type { Choice } from "../choose.ts";
+import type { GasChoice } from "../gas.ts";
 import type { ModelRequest } from "../model-request.ts";
 import type { AnswerEvent } from "../submission.ts";
 
@@ -14,6 +15,8 @@ export type SessionRequest = {
   idempotencyKey?: string | undefined;
   /** How long to try to reach its node while nothing new comes, in milliseconds; as set unless told otherwise. */
   patienceMs?: number | undefined;
+  /** Who pays the gas if a session must be opened; `auto` unless told otherwise. */
+  gas?: GasChoice | undefined;
   signal?: AbortSignal | undefined;
   onEvent?(event: AnswerEvent): void;
 };
@@ -81,4 +84,5 @@ export type SessionWish = {
   /** In USDC base units; as set unless told otherwise. */
   depositUsdc?: bigint | undefined;
   deadlineSeconds?: number | undefined;
+  gas?: GasChoice | undefined;
 };

@@ -16,6 +16,7 @@ import type {
   SessionRequest,
   SessionWish,
 } from "./session-request.ts";
+import { type SessionSubmit, submitToSession } from "./session-submit.ts";
 
 export type Sessions = {
   /**
@@ -23,6 +24,8 @@ export type Sessions = {
    * went wrong by its code; `data.charge` is what was charged all the same.
    */
   ask(request: SessionRequest): Promise<SessionBill>;
+  /** The same without a choice: a node whose session is open and free comes first, else the cheapest. */
+  submit(input: SessionSubmit): Promise<SessionBill>;
   /** Opens a session ahead of its requests. */
   open(wish: SessionWish): Promise<SessionReport>;
   /** The sessions that the chain has not closed yet, of other processes too, newest first. */
@@ -48,7 +51,7 @@ export function createSessions(deps: SessionsDeps): Sessions {
   const { ledger, desk } = deps;
 
   async function ask(input: SessionRequest): Promise<SessionBill> {
-    const { request, choice, idempotencyKey, patienceMs, signal } = input;
+    const { request, choice, idempotencyKey, gas, patienceMs, signal } = input;
     if (idempotencyKey !== undefined && !KEY.test(idempotencyKey))
       throw new InfernetError("bad-request", "an idempotency key is 1 to 64 letters, digits, - or _");
     const order = {
@@ -64,7 +67,7 @@ export function createSessions(deps: SessionsDeps): Sessions {
     for (let attempt = 1; ; attempt += 1) {
       const most = desk.affordable(input.maxCharge, choice.node);
       const size = sizeOf(request, choice.model, choice.signedOffer.offer, most);
-      const { paying } = await pool.withRoom({ choice, size, most }, (session) => ({
+      const { paying } = await pool.withRoom({ choice, size, most, gas }, (session) => ({
         paying: session.ask({ ...order, most }).finally(() => pool.release(session, size.reserve)),
       }));
       try {
@@ -103,13 +106,19 @@ export function createSessions(deps: SessionsDeps): Sessions {
     }
   }
 
-  async function open({ node, model, depositUsdc, deadlineSeconds }: SessionWish): Promise<SessionReport> {
+  async function open({
+    node,
+    model,
+    gas,
+    depositUsdc,
+    deadlineSeconds,
+  }: SessionWish): Promise<SessionReport> {
     const body = Buffer.from(JSON.stringify({ model, ...SMALLEST_REQUEST }));
     const request = readModelRequest("/v1/chat/completions", body);
     const maxCharge = desk.affordable(undefined);
     const choice = await chooseNode(deps, { request, node, maxCharge });
     const { reserve } = sizeOf(request, choice.model, choice.signedOffer.offer, maxCharge);
-    const { jobId } = await pool.open({ choice, reserve, depositUsdc, deadlineSeconds });
+    const { jobId } = await pool.open({ choice, reserve, gas, depositUsdc, deadlineSeconds });
     return pool.report(jobId);
   }
 
@@ -132,6 +141,7 @@ export function createSessions(deps: SessionsDeps): Sessions {
 
   return {
     ask,
+    submit: (input) => submitToSession(deps, input, ask),
     open,
     list: () => ledger.unfinishedSessions().map((job) => reportSession(ledger, job)),
     close: async (jobId) => (jobId === undefined ? await closeAll() : [await closeOne(jobId)]),

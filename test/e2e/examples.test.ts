@@ -69,6 +69,14 @@ const SCENES: readonly Scene[] = [
   ["buyer", 'job submit --model llama3.2:1b --prompt "Why is the sky blue?" --max-usdc 0.01'],
   ["buyer", "job submit --model llama3.2:1b --file notes.txt --max-tokens 200 --json"],
   ["buyer", 'job submit --model llama3.2:1b --prompt "Hello" --wait-funds 30m'],
+  ["buyer", "session open --model llama3.2:1b"],
+  ["buyer", "session open --model llama3.2:1b --deposit 0.10 --json"],
+  ["buyer", 'job submit --session --model llama3.2:1b --prompt "Hello again"'],
+  ["buyer", "session list"],
+  ["buyer", "session list --json"],
+  ["buyer", `session close ${SOME_JOB}`],
+  ["buyer", "session close"],
+  ["buyer", "session close --json"],
   ["buyer", "job list"],
   ["buyer", "job list --json"],
   ["buyer", "gateway"],
@@ -112,6 +120,7 @@ const JSON_SCENES: readonly Scene[] = [
   ["buyer", "wallet export --json"],
   ["buyer", "wallet deposit 1 --json"],
   ["buyer", "wallet withdraw 0.5 --json"],
+  ["buyer", "job submit --session --model llama3.2:1b --prompt Hello --json"],
   ["buyer", `job status ${SOME_JOB} --json`],
   ["buyer", `job wait ${SOME_JOB} --json`],
   ["buyer", `job result ${SOME_JOB} --json`],
@@ -180,7 +189,11 @@ describe("the examples of every command's help", function () {
       const ended = await play(who, example);
       expect(ended.exitCode, ended.stderr).to.equal(exitCode);
       if (example.endsWith("--json")) JSON_FORMS[commandOf(example)]!.parse(JSON.parse(ended.stdout));
-      if (example === "job list --json") [{ jobId }] = JSON.parse(ended.stdout).jobs;
+      if (example === "job list --json") {
+        const { jobs } = JSON.parse(ended.stdout);
+        ({ jobId } = jobs.find(({ kind }: { kind: string }) => kind === "single"));
+      }
+      if (example === "session list --json") [{ jobId }] = JSON.parse(ended.stdout).sessions;
     });
   }
 
@@ -252,7 +265,8 @@ async function examplesBelow(user: CommandLine, command: readonly string[]): Pro
 /** The command of an example: its first word, and the second where the first is a group. */
 function commandOf(example: string): string {
   const [first, second] = example.split(" ");
-  const isGroup = ["node", "wallet", "job", "config"].includes(first!) || second === "status";
+  if (example.startsWith("job submit --session")) return "job submit --session";
+  const isGroup = ["node", "wallet", "job", "session", "config"].includes(first!) || second === "status";
   return isGroup ? `${first} ${second}` : first!;
 }
 

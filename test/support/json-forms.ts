@@ -50,10 +50,16 @@ const delivery = z.looseObject({
 const job = z.strictObject({
   jobId: word,
   phase: z.enum(["planned", "opening", "open", "streaming", "ended", "closed", "refunded", "dropped"]),
-  ...{ node: address, model: text.nullable() },
+  ...{ kind: z.enum(["single", "session"]).nullable(), node: address, model: text.nullable() },
   ...{ depositUsdc: usdc, signedUsdc: usdc, chargeUsdc: usdc.nullable(), returnedUsdc: usdc.nullable() },
   ...{ deadline: time, createdAt: time, openTx: word.nullable(), delivery: delivery.nullable() },
   evidence: z.unknown(),
+});
+const session = z.strictObject({
+  ...{ jobId: word, state: z.enum(["opening", "open", "closing", "closed"]), node: address, model: text },
+  ...{ depositUsdc: usdc, signedUsdc: usdc, chargedUsdc: usdc, requests: count, active: count },
+  ...{ openedAt: time.nullable(), usedAt: time.nullable(), deadline: time },
+  ...{ lockedUsdc: usdc, returnsAt: time.nullable(), evidence: z.unknown() },
 });
 const served = { requests: count, promptTokens: count, completionTokens: count, costUsdc: z.string() };
 const files = z.array(z.strictObject({ name: text, bytes: count, sha256: z.string().length(64) }));
@@ -126,6 +132,18 @@ export const JSON_FORMS: Readonly<Record<string, z.ZodType>> = {
   backup: z.strictObject({ folder: text, createdAt: time, files }),
   restore: z.strictObject({ home: text, createdAt: time, version: text, files, next: z.array(text) }),
   "gateway status": gatewayStatusSchema,
+  "session open": session,
+  "session list": z.strictObject({
+    sessions: z.array(session),
+    ...{ lockedUsdc: usdc, returnsAt: time.nullable() },
+  }),
+  "session close": z.strictObject({ sessions: z.array(session) }),
+  "job submit --session": z.strictObject({
+    ...{ jobId: word, requestId: word, node: address, model: text },
+    ...{ promptTokens: count, completionTokens: count, estimated: z.boolean() },
+    ...{ cost: integerText, chargeUsdc: usdc, text, finishReason: text },
+    ...{ firstTokenMs: z.number().nonnegative(), tokensPerSecond: z.number().nonnegative() },
+  }),
   "job submit": z.strictObject({
     ...{ jobId: word, node: address, model: text, promptTokens: count, completionTokens: count },
     ...{ estimated: z.boolean(), chargeUsdc: usdc, depositUsdc: usdc, signedUsdc: usdc },

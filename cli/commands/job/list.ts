@@ -16,11 +16,12 @@ export const listCommand: CommandSpec<object, { jobs: DescribedJob[] }> = {
     if (jobs.length === 0) return "No job yet.";
     const rows = jobs.map((job) => [
       job.jobId,
+      String(job.kind ?? ""),
       String(job.phase),
       printable(String(job.model ?? "")),
       String(job.depositUsdc),
       String(job.chargeUsdc ?? ""),
     ]);
-    return formatTable([["JOB", "PHASE", "MODEL", "DEPOSIT", "CHARGE"].map(style.dim), ...rows]);
+    return formatTable([["JOB", "KIND", "PHASE", "MODEL", "DEPOSIT", "CHARGE"].map(style.dim), ...rows]);
   },
 };

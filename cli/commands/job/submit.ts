@@ -2,7 +2,10 @@
 import { Option } from "commander";
 import type { Address } from "../../../protocol/bytes.ts";
 import { utf8 } from "../../../protocol/bytes.ts";
+import { InfernetError } from "../../../protocol/errors.ts";
 import { formatUsdc } from "../../../protocol/price.ts";
+import type { SessionBill } from "../../../requester/sessions/session-request.ts";
+import type { SessionSubmit } from "../../../requester/sessions/session-submit.ts";
 import type { Requester } from "../../../requester/start.ts";
 import type { Bill, SubmitEvent } from "../../../requester/submission.ts";
 import { createAnswerWriter } from "../../answer.ts";
@@ -27,6 +30,7 @@ type Options = PromptFlags &
     maxUsdc?: bigint;
     deadline?: number;
     wait?: number | true;
+    session?: true;
   };
 
 /** How long `--wait` waits for the settlement when it names no time. */
@@ -50,6 +54,7 @@ export const submitCommand: CommandSpec<Options, undefined> = {
       "the same seed gives the same answer, where the model supports it",
     ).argParser(integerBetween(0, MAX_SEED)),
     new Option("--node <address>", "only this node").argParser(parseAddress),
+    new Option("--session", "pay out of an open session, or open one; it stays open for the next request"),
     GAS_OPTION,
     ACCOUNT_OPTION,
     new Option("--max-usdc <amount>", "the most that the answer may cost").argParser(parseAmount),
@@ -64,8 +69,10 @@ export const submitCommand: CommandSpec<Options, undefined> = {
     'job submit --model llama3.2:1b --prompt "Why is the sky blue?" --max-usdc 0.01',
     "job submit --model llama3.2:1b --file notes.txt --max-tokens 200 --json",
     'job submit --model llama3.2:1b --prompt "Hello" --wait-funds 30m',
+    'job submit --session --model llama3.2:1b --prompt "Hello again"',
   ],
   async run(context, options) {
+    if (options.session) refuseSingleFlags(options);
     const body = requestBodyOf(options, await readPrompt(context, options));
     const { requester, wallet } = await openNewRequester(context, options.account);
     const owner = options.account ?? wallet;
@@ -73,7 +80,7 @@ export const submitCommand: CommandSpec<Options, undefined> = {
       streamAnswer(context, requester, { ...options, body }),
     );
     if (context.output.json) context.output.result(describeFields(bill), () => "");
-    else context.output.hint(renderBill(bill));
+    else context.output.hint("settled" in bill ? renderBill(bill) : renderSessionBill(bill));
     return undefined;
   },
   render: () => "",
@@ -102,28 +109,61 @@ async function streamAnswer(
   context: Context,
   requester: Requester,
   { body, ...options }: Options & { body: Uint8Array },
-): Promise<Bill> {
+): Promise<Bill | DescribedSessionBill> {
   const answer = createAnswerWriter(context);
   // From here on money may be out: an interruption is for the requester, which closes the job first.
   context.endItself();
+  const input = {
+    path: "/v1/chat/completions" as const,
+    ...{ body, node: options.node, gas: options.gas, maxCharge: options.maxUsdc, signal: context.signal },
+    onEvent: (event: SubmitEvent) => report(context, event, answer.write),
+  };
   try {
-    const bill = await requester.submit({
-      path: "/v1/chat/completions",
-      body,
-      node: options.node,
-      gas: options.gas,
-      maxCharge: options.maxUsdc,
-      deadlineSeconds: options.deadline,
-      settlementTimeoutMs: waitMs(options.wait),
-      signal: context.signal,
-      onEvent: (event) => report(context, event, answer.write),
-    });
+    const bill = options.session
+      ? await askSession(context, requester, input)
+      : await requester.submit({
+          ...input,
+          deadlineSeconds: options.deadline,
+          settlementTimeoutMs: waitMs(options.wait),
+        });
     await answer.end();
     return bill;
   } catch (error) {
     await answer.endEarly();
     throw error;
   }
+}
+
+/** A session's bill, its exact cost in millionths of a base unit under the name that results give it. */
+type DescribedSessionBill = Omit<SessionBill, "costMillionths" | "payload"> & { cost: bigint };
+
+async function askSession(
+  { output }: Context,
+  requester: Requester,
+  input: SessionSubmit,
+): Promise<DescribedSessionBill> {
+  const unsubscribe = requester.sessions.subscribe(({ type, session: { jobId, node, deposit } }) => {
+    const told = describeFields({ jobId, node, deposit });
+    output.progress(
+      { event: `session-${type}`, ...told },
+      type === "opened" ? `opened session ${jobId}` : "",
+    );
+  });
+  try {
+    const { costMillionths: cost, payload: _payload, ...bill } = await requester.sessions.submit(input);
+    return { ...bill, cost };
+  } finally {
+    unsubscribe();
+  }
+}
+
+/** Throws `bad-request` for what only the job of a single request has. */
+function refuseSingleFlags({ deadline, wait }: Options): void {
+  const flag = deadline !== undefined ? "--deadline" : wait !== undefined ? "--wait" : undefined;
+  if (flag === undefined) return;
+  throw new InfernetError("bad-request", `${flag} does not go with --session`, {
+    hint: "A session goes on after the answer: see infernet session open --deadline, and infernet session close.",
+  });
 }
 
 function waitMs(wait: number | true | undefined): number {
@@ -171,6 +211,12 @@ function renderStep(event: SubmitEvent): string {
     default:
       return "";
   }
+}
+
+function renderSessionBill(bill: DescribedSessionBill): string {
+  const { promptTokens, completionTokens, estimated, charge, jobId } = bill;
+  const counts = `${promptTokens} + ${completionTokens} tokens${estimated ? " (estimated)" : ""}`;
+  return `${counts} for ${formatUsdc(charge)} USDC\nsession ${jobId} stays open: infernet session close ends it`;
 }
 
 function renderBill(bill: Bill): string {
