@@ -82,6 +82,16 @@ export type ProviderConfig = {
   stopGraceSeconds: number;
 };
 
+/** How long the last answers have to leave once every request has ended. */
+export const FAREWELL_MS = 2_000;
+/** How long the last transactions have to be mined; what is not yet mined is resumed at the next start. */
+export const DRAIN_MS = 30_000;
+
+/** The most seconds that an orderly stop of a provider takes. */
+export function longestStopSeconds({ stopGraceSeconds }: Pick<ProviderConfig, "stopGraceSeconds">): number {
+  return stopGraceSeconds + Math.ceil((2 * FAREWELL_MS + DRAIN_MS) / 1000);
+}
+
 /** Everything but the address to listen on and the endpoint: the defaults for a chain whose gas costs real money. */
 export const PROVIDER_DEFAULTS: Omit<ProviderConfig, "listen" | "endpoint"> = {
   metricsListen: null,

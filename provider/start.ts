@@ -12,7 +12,7 @@ import type { Signer } from "../runtime/signers/secp256k1.ts";
 import type { Store } from "../runtime/store.ts";
 import type { Activity } from "./activity.ts";
 import { type Api, serveApi } from "./api.ts";
-import type { ProviderConfig } from "./config.ts";
+import { DRAIN_MS, FAREWELL_MS, type ProviderConfig } from "./config.ts";
 import { createDispatcher, type Dispatcher, type UpstreamEntry, type UpstreamStatus } from "./dispatch.ts";
 import {
   createEventHub,
@@ -35,10 +35,6 @@ import { Settlement } from "./settlement.ts";
 import { SettlementLedger, type Totals } from "./settlement-ledger.ts";
 
 const MAX_BODY_BYTES = 4 << 20;
-/** How long the last answers have to leave once every request has ended. */
-const FAREWELL_MS = 2_000;
-/** How long the last transactions have to be mined; what is not yet mined is resumed at the next start. */
-const DRAIN_MS = 30_000;
 const RETRY_AFTER_STOP_SECONDS = 30;
 
 /** `store` is opened with PROVIDER_MIGRATIONS, for this process alone; `signer` is the node's key. */

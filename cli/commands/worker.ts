@@ -16,11 +16,12 @@ import { collectPricedModel, integerBetween, parseAmount, parseListen } from "..
 import { renderProviderEvent } from "../worker-events.ts";
 import { providerConfigOf, type WorkerFlags } from "../worker-settings.ts";
 
-type Options = WorkerFlags & UpstreamFlags & { log?: boolean };
+type Options = WorkerFlags & UpstreamFlags & { log?: boolean; printService?: boolean };
+type Result = { unit: string } | undefined;
 
 const STOPPING = "stopping: running streams may end, jobs are settled (press Ctrl-C again to stop at once)";
 
-export const workerCommand: CommandSpec<Options, undefined> = {
+export const workerCommand: CommandSpec<Options, Result> = {
   name: "worker",
   summary: "Serve this machine's models for money, until it is stopped",
   options: [
@@ -68,10 +69,16 @@ export const workerCommand: CommandSpec<Options, undefined> = {
       "--metrics-listen <host:port>",
       "tell metrics to whoever reaches this address, over plain HTTP (default: /metrics, to this machine alone)",
     ).argParser(parseListen),
+    new Option("--print-service", "print a systemd unit that runs the worker with these flags, and end"),
     new Option("--log", "tell what happens line by line in a terminal, too, instead of the live view"),
   ],
-  examples: ["worker", "worker --upstream ollama --price llama3.2:1b=0.04:0.15 --settle worth"],
+  examples: [
+    "worker",
+    "worker --upstream ollama --price llama3.2:1b=0.04:0.15 --settle worth",
+    "worker --print-service > infernet.service",
+  ],
   async run(context, options) {
+    if (options.printService) return { unit: await printService(context) };
     await context.chain();
     const node = await unlockOrCreate(context, "node");
     const view = await createView(context, options);
@@ -90,8 +97,21 @@ export const workerCommand: CommandSpec<Options, undefined> = {
     if (view) context.output.result({}, () => describeEnd(provider));
     return undefined;
   },
-  render: () => "",
+  render: ({ unit }) => unit,
 };
+
+async function printService({ terminal }: Context): Promise<string> {
+  const [{ renderServiceUnit }, { longestStopSeconds, PROVIDER_DEFAULTS }, { userInfo }] = await Promise.all([
+    import("../service-unit.ts"),
+    import("../../provider/config.ts"),
+    import("node:os"),
+  ]);
+  const [program = "", script = "", ...args] = process.argv;
+  return renderServiceUnit({
+    ...{ program, script, args, env: terminal.env, cwd: process.cwd(), user: userInfo().username },
+    stopSeconds: longestStopSeconds(PROVIDER_DEFAULTS),
+  });
+}
 
 /** A view for a person in front of a terminal that can draw; undefined where lines are wanted. */
 async function createView(

@@ -46,6 +46,7 @@ const SCENES: readonly Scene[] = [
   ["seller", "worker"],
   ["seller", "worker --upstream ollama --price llama3.2:1b=0.04:0.15 --settle worth"],
   ["seller", "register && infernet worker"],
+  ["seller", "worker --print-service > infernet.service"],
   // From here on a worker serves.
   ["seller", "doctor"],
   ["seller", "doctor --upstream ollama --json"],
@@ -205,6 +206,8 @@ describe("the examples of every command's help", function () {
         .replace(SOME_NODE, `node show ${market.node}`)
         .replace(/^register && infernet /, ""),
     );
+    const shellOutput = words.indexOf(">");
+    if (shellOutput >= 0) return market.watch("seller", words.slice(0, shellOutput)).ended;
     if (words[0] === "worker") return live("seller", words, "your node is live");
     if (words[0] === "gateway") return besideGateway(words);
     if (who === "importer") return importKey(words);
