@@ -9,7 +9,11 @@ export type Runner = {
   watch: Pick<UpstreamWatch, "noteProgress" | "noteSuccess" | "noteFailure">;
 };
 
-const FAULTS = ["upstream-unreachable", "upstream-failed", "upstream-timeout", "model-not-found"];
+/** What another upstream may do better. One that is only busy is not counted as failing. */
+const FAULTS = [
+  ...["upstream-unreachable", "upstream-failed", "upstream-timeout", "model-not-found"],
+  "node-busy",
+];
 
 /**
  * The events of one upstream that came to an answer. What comes before the first token is held back, so that nothing of

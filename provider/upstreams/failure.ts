@@ -13,8 +13,20 @@ const UNREACHABLE_CODES = [
 const TIMEOUT_CODES = ["UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT"];
 const REFUSALS = [400, 413, 415, 422];
 
-/** The error of an answer that is not 2xx. `detail` is shown: it must hold no prompt and no key. */
-export function errorOfStatus(server: string, status: number, detail: string): InfernetError {
+/** Where a server names no time after which to come again. */
+const BUSY_SECONDS = 2;
+const LONGEST_BUSY_SECONDS = 3600;
+
+/**
+ * The error of an answer that is not 2xx. `detail` is shown: it must hold no prompt and no key. A server that has no
+ * room now is `node-busy`, with its own word on when to come again.
+ */
+export function errorOfStatus(
+  server: string,
+  status: number,
+  detail: string,
+  retryAfter?: string | string[] | null,
+): InfernetError {
   const what = detail === "" ? `HTTP ${status}` : `HTTP ${status}: ${detail}`;
   if (status === 404) {
     return new InfernetError("model-not-found", `${server} does not have the model or the route (${what})`);
@@ -28,10 +40,26 @@ export function errorOfStatus(server: string, status: number, detail: string): I
       `${server} does not accept the node's API key (HTTP ${status})`,
     );
   }
+  if (status === 429 || status === 503) {
+    return new InfernetError("node-busy", `${server} takes no more requests now (${what})`, {
+      hint: "Come again when Retry-After says, or ask another node.",
+      data: { retryAfterSeconds: secondsOf([retryAfter].flat()[0]) },
+    });
+  }
   if (status === 408 || status === 504) {
     return new InfernetError("upstream-timeout", `${server} took too long (${what})`);
   }
   return new InfernetError("upstream-failed", `${server} failed (${what})`);
+}
+
+/** Retry-After is a count of seconds or a date. */
+function secondsOf(retryAfter: string | null | undefined): number {
+  if (!retryAfter) return BUSY_SECONDS;
+  const seconds = /^\d+$/.test(retryAfter)
+    ? Number(retryAfter)
+    : (Date.parse(retryAfter) - Date.now()) / 1000;
+  if (Number.isNaN(seconds)) return BUSY_SECONDS;
+  return Math.min(Math.max(1, Math.ceil(seconds)), LONGEST_BUSY_SECONDS);
 }
 
 /** What to throw for an exception met while talking to a server: the signal's reason when it was aborted. */

@@ -2,11 +2,14 @@
 import type { ChatRequest, ChatResponse, GenerateRequest, GenerateResponse, Message, Options } from "ollama";
 import { InfernetError } from "../../protocol/errors.ts";
 import type { OpenAiChoice, OpenAiDelta } from "../../protocol/openai-answer.ts";
+import type { ModelUse } from "./ollama-models.ts";
 
 type Body = Record<string, unknown>;
 type OpenAiMessage = {
   role: string;
   content?: unknown;
+  /** What a model thought before it said this, as it was told in an earlier answer. */
+  reasoning_content?: unknown;
   tool_calls?: unknown;
   tool_call_id?: string;
   name?: string;
@@ -26,20 +29,20 @@ const OPTION_NAMES = [
   "repeat_penalty",
 ] as const satisfies (keyof Options)[];
 
-export function toChatRequest(body: Body, contextLength: number): ChatRequest & { stream: true } {
+export function toChatRequest(body: Body, use: ModelUse): ChatRequest & { stream: true } {
   refuseUnsupported(body);
   const messages = body.messages as OpenAiMessage[];
   return {
     model: body.model as string,
     messages: messages.map((message) => toMessage(message, messages)),
     stream: true,
-    ...(Array.isArray(body.tools) && body.tools.length > 0 ? { tools: body.tools } : {}),
-    ...sharedMembers(body, contextLength),
+    ...toolsOf(body),
+    ...sharedMembers(body, use),
   };
 }
 
 /** A completion continues its prompt as it is: without the chat template, but for filling in before a suffix. */
-export function toGenerateRequest(body: Body, contextLength: number): GenerateRequest & { stream: true } {
+export function toGenerateRequest(body: Body, use: ModelUse): GenerateRequest & { stream: true } {
   refuseUnsupported(body);
   const [prompt = ""] = [body.prompt].flat() as string[];
   const suffix =
@@ -49,23 +52,46 @@ export function toGenerateRequest(body: Body, contextLength: number): GenerateRe
     prompt,
     stream: true,
     ...suffix,
-    ...sharedMembers(body, contextLength),
+    ...sharedMembers(body, use),
   };
 }
 
-function sharedMembers(body: Body, contextLength: number) {
-  const { reasoning_effort: effort } = body;
-  const think = effort === "none" ? false : (effort as "low" | "medium" | "high" | undefined);
+/** Ollama leaves it to the model whether it calls a tool: a call cannot be forced, and is not sold as if it were. */
+function toolsOf({ tools, tool_choice: choice }: Body): Pick<ChatRequest, "tools"> {
+  if (!Array.isArray(tools) || tools.length === 0 || choice === "none") return {};
+  if (choice === undefined || choice === null || choice === "auto") return { tools };
+  throw new InfernetError("bad-request", "this node's models cannot be made to call a tool", {
+    hint: 'Leave tool_choice out or at "auto", or ask another node.',
+  });
+}
+
+function sharedMembers(body: Body, { keep_alive, options, thinksInLevels }: ModelUse) {
+  const think = thinkOf(body.reasoning_effort, thinksInLevels);
   const format = formatOf(body.response_format);
   return {
     ...KEEP_WHOLE,
-    options: optionsOf(body, contextLength),
+    keep_alive,
+    options: { ...optionsOf(body), ...options },
     ...(think === undefined ? {} : { think }),
     ...(format === undefined ? {} : { format }),
   };
 }
 
-function optionsOf(body: Body, contextLength: number): Partial<Options> {
+/** OpenAI's words for how long a model thinks, in Ollama's; left alone, a model that can think does. */
+function thinkOf(effort: unknown, inLevels: boolean): boolean | "low" | "medium" | "high" | undefined {
+  if (effort === undefined || effort === null) return undefined;
+  const levels = { minimal: "low", low: "low", medium: "medium", high: "high", xhigh: "high" } as const;
+  if (effort === "none") return false;
+  if (typeof effort !== "string" || !Object.hasOwn(levels, effort)) {
+    throw new InfernetError(
+      "bad-request",
+      "reasoning_effort must be none, minimal, low, medium, high or xhigh",
+    );
+  }
+  return inLevels ? levels[effort as keyof typeof levels] : true;
+}
+
+function optionsOf(body: Body): Partial<Options> {
   const numbers = OPTION_NAMES.filter((name) => typeof body[name] === "number").map((name) => [
     name,
     body[name],
@@ -74,7 +100,6 @@ function optionsOf(body: Body, contextLength: number): Partial<Options> {
   const stop = [body.stop ?? []].flat() as string[];
   return {
     ...Object.fromEntries(numbers),
-    num_ctx: contextLength,
     ...(typeof limit === "number" ? { num_predict: limit } : {}),
     ...(stop.length > 0 ? { stop } : {}),
   };
@@ -93,7 +118,7 @@ function refuseUnsupported(body: Body): void {
 }
 
 function toMessage(
-  { role, content, tool_calls, tool_call_id, name }: OpenAiMessage,
+  { role, content, reasoning_content: thinking, tool_calls, tool_call_id, name }: OpenAiMessage,
   all: OpenAiMessage[],
 ): Message {
   const calls = (tool_calls ?? []) as OpenAiToolCall[];
@@ -101,6 +126,7 @@ function toMessage(
   return {
     role: role === "developer" ? "system" : role,
     ...contentOf(content),
+    ...(typeof thinking === "string" ? { thinking } : {}),
     ...(calls.length > 0 ? { tool_calls: calls.map(toToolCall) } : {}),
     ...(toolName === undefined ? {} : { tool_name: toolName }),
   };

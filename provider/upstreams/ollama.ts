@@ -1,15 +1,27 @@
 // Owns the upstream for Ollama: its models with their digests, and its own API with the counts that it really made.
-import { type ChatResponse, type GenerateResponse, type ModelResponse, Ollama } from "ollama";
-import { Agent, type RequestInit, fetch as undiciFetch } from "undici";
-import { type Hex, isHex, ZERO_WORD } from "../../protocol/bytes.ts";
+import { type ChatResponse, type GenerateResponse, Ollama } from "ollama";
+import { Agent } from "undici";
+import { type Hex, ZERO_WORD } from "../../protocol/bytes.ts";
 import { InfernetError } from "../../protocol/errors.ts";
-import type { ModelFeature } from "../../protocol/features.ts";
 import { lastChoice, roleChoice } from "./choices.ts";
-import { errorOfStatus, explainFailure } from "./failure.ts";
+import { explainFailure } from "./failure.ts";
+import { guardedFetch } from "./ollama-fetch.ts";
 import { finishReasonOf, toChatRequest, toChoice, toGenerateRequest } from "./ollama-format.ts";
+import {
+  askDetails,
+  continuesAnswers,
+  digestOf,
+  explainPull,
+  type Loading,
+  loadedModels,
+  loadModel,
+  type ModelDetails,
+  pullModel,
+} from "./ollama-models.ts";
 import {
   DEFAULT_CONTEXT_LENGTH,
   type Generation,
+  type PullProgress,
   type Upstream,
   type UpstreamEvent,
   type UpstreamModel,
@@ -24,15 +36,16 @@ export type OllamaSettings = {
   contextLength?: number | undefined;
   /** How long the server may be silent; loading a large model counts as silence. */
   silenceTimeoutMs?: number | undefined;
+  /** How long a model stays in memory after its last request; -1 keeps it there, 24 hours when absent. */
+  keepAliveSeconds?: number | undefined;
 };
-
-/** The context is what the model was made for or its Modelfile sets, but no more than this node gives memory for. */
-type ModelDetails = Pick<UpstreamModel, "contextLength" | "features">;
 
 export const OLLAMA_URL = "http://127.0.0.1:11434";
 const DEFAULT_SILENCE_TIMEOUT_MS = 300_000;
 const CONNECT_TIMEOUT_MS = 5_000;
 const LIST_TIMEOUT_MS = 10_000;
+/** A node's next request may come hours later, and is not to wait for a model to be loaded. */
+const DEFAULT_KEEP_ALIVE_SECONDS = 24 * 3600;
 
 /** Connects when asked for the first time; a server that is down is found out then. */
 export function openOllama(settings: OllamaSettings = {}): Upstream {
@@ -44,37 +57,49 @@ export function openOllama(settings: OllamaSettings = {}): Upstream {
     headersTimeout: silenceTimeoutMs,
     bodyTimeout: silenceTimeoutMs,
   });
-  /** Asked for once a model: prompts are refused against them, and offers name them. */
-  const details = new Map<string, Promise<ModelDetails>>();
+  const keepAlive = settings.keepAliveSeconds ?? DEFAULT_KEEP_ALIVE_SECONDS;
+  /** By digest, as a model may be made anew under its name; requests know the name only. */
+  const details = new Map<Hex, Promise<ModelDetails>>();
+  const digests = new Map<string, Hex>();
+  /** Digests of models that were seen to go on with an unfinished answer. */
+  const continuing = new Set<Hex>();
 
   /** One client a generation: aborting a client ends all that runs on it. */
   function connect(signal: AbortSignal): Ollama {
     return new Ollama({ host, fetch: guardedFetch(agent, server, signal) });
   }
 
-  function detailsOf(name: string, client: Ollama): Promise<ModelDetails> {
-    const known = details.get(name);
-    if (known !== undefined) return known;
-    const asked = askDetails(name, client, settings.contextLength ?? DEFAULT_CONTEXT_LENGTH);
-    details.set(name, asked);
-    asked.catch(() => details.delete(name));
+  function detailsOf(name: string, digest: Hex, client: Ollama): Promise<ModelDetails> {
+    const known = details.get(digest);
+    if (known !== undefined && digest !== ZERO_WORD) return known;
+    const asked = askDetails(client, name, settings.contextLength ?? DEFAULT_CONTEXT_LENGTH);
+    details.set(digest, asked);
+    asked.catch(() => details.delete(digest));
     return asked;
+  }
+
+  async function list(client: Ollama): Promise<UpstreamModel[]> {
+    const { models } = await client.list();
+    const sold = models.filter(({ name }) => isSold(name, settings.modelName));
+    digests.clear();
+    for (const model of sold) digests.set(model.name, digestOf(model));
+    return await Promise.all(
+      sold.map(async (model) => {
+        const digest = digestOf(model);
+        const { contextLength, features } = await detailsOf(model.name, digest, client);
+        const more = continuing.has(digest) ? (["continue"] as const) : [];
+        return {
+          ...{ name: settings.modelName ?? model.name, digest, contextLength },
+          features: [...features, ...more],
+        };
+      }),
+    );
   }
 
   async function listModels(): Promise<UpstreamModel[]> {
     const signal = AbortSignal.timeout(LIST_TIMEOUT_MS);
-    const client = connect(signal);
     try {
-      const { models } = await client.list();
-      const sold = models.filter(({ name }) => isSold(name, settings.modelName));
-      details.clear();
-      return await Promise.all(
-        sold.map(async (model) => ({
-          name: settings.modelName ?? model.name,
-          digest: digestOf(model),
-          ...(await detailsOf(model.name, client)),
-        })),
-      );
+      return await list(connect(signal));
     } catch (error) {
       if (!signal.aborted) throw explainFailure(error, server);
       throw new InfernetError("upstream-timeout", `${server} does not list its models in time`, {
@@ -83,17 +108,24 @@ export function openOllama(settings: OllamaSettings = {}): Upstream {
     }
   }
 
+  /** The same for every request, and for the warm-up: Ollama loads a model anew for another context. */
+  async function loadingOf(name: string, client: Ollama): Promise<Loading & { details: ModelDetails }> {
+    const known = await detailsOf(name, digestOfName(name, digests), client);
+    return { keep_alive: keepAlive, options: { num_ctx: known.contextLength }, details: known };
+  }
+
   async function* generate(input: Generation): AsyncGenerator<UpstreamEvent> {
     const { path, body, signal } = input;
     const leaving = new AbortController();
     const client = connect(AbortSignal.any([signal, leaving.signal]));
     try {
-      const { contextLength } = await detailsOf(body.model as string, client);
-      if (path === "/v1/embeddings") yield* embed(client, body);
+      const { details: known, ...loading } = await loadingOf(body.model as string, client);
+      const use = { ...loading, thinksInLevels: known.thinksInLevels };
+      if (path === "/v1/embeddings") yield* embed(client, body, loading, server);
       else if (path === "/v1/completions") {
-        yield* readAnswer(await client.generate(toGenerateRequest(body, contextLength)), input, server);
+        yield* readAnswer(await client.generate(toGenerateRequest(body, use)), input, server);
       } else {
-        yield* readAnswer(await client.chat(toChatRequest(body, contextLength)), input, server);
+        yield* readAnswer(await client.chat(toChatRequest(body, use)), input, server);
       }
     } catch (error) {
       throw explainFailure(error, server, signal);
@@ -103,7 +135,50 @@ export function openOllama(settings: OllamaSettings = {}): Upstream {
     }
   }
 
-  return { kind: "ollama", listModels, generate, close: () => agent.destroy() };
+  async function warmUp(names: readonly string[], signal: AbortSignal): Promise<string[]> {
+    const client = connect(signal);
+    const warm: string[] = [];
+    let resident: string[] = [];
+    try {
+      for (const name of names) {
+        const { details: known, ...loading } = await loadingOf(name, client);
+        await loadModel(client, name, known, loading);
+        const isContinuing =
+          known.features.includes("chat") && (await continuesAnswers(client, name, loading));
+        const digest = digestOfName(name, digests);
+        if (isContinuing && digest !== ZERO_WORD) continuing.add(digest);
+        const loaded = await loadedModels(client);
+        // One that had to make room shows that no more fits.
+        if (resident.some((model) => !loaded.includes(model))) break;
+        resident = loaded;
+        warm.push(name);
+      }
+    } catch (error) {
+      throw explainFailure(error, server, signal);
+    }
+    return warm;
+  }
+
+  async function pull(
+    name: string,
+    onProgress: (progress: PullProgress) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    try {
+      await pullModel(connect(signal), name, onProgress);
+    } catch (error) {
+      const explained = explainFailure(error, server, signal);
+      const isTold = explained instanceof InfernetError && explained.code !== "upstream-failed";
+      throw isTold || signal.aborted ? explained : explainPull(error, server, name);
+    }
+  }
+
+  return { kind: "ollama", listModels, generate, warmUp, pull, close: () => agent.destroy() };
+}
+
+/** Requests may leave out the tag that Ollama adds. */
+function digestOfName(name: string, digests: ReadonlyMap<string, Hex>): Hex {
+  return digests.get(name) ?? digests.get(`${name}:latest`) ?? ZERO_WORD;
 }
 
 /** One token a delta while it streams; then the counts that Ollama itself made. */
@@ -135,11 +210,17 @@ async function* readAnswer(
   }
 }
 
-async function* embed(client: Ollama, body: Record<string, unknown>): AsyncGenerator<UpstreamEvent> {
+async function* embed(
+  client: Ollama,
+  body: Record<string, unknown>,
+  loading: Loading,
+  server: string,
+): AsyncGenerator<UpstreamEvent> {
   const { embeddings, prompt_eval_count } = await client.embed({
     model: body.model as string,
     input: body.input as string | string[],
     truncate: false,
+    ...loading,
     ...(typeof body.dimensions === "number" ? { dimensions: body.dimensions } : {}),
   });
   const data = embeddings.map((embedding, index) => ({
@@ -150,7 +231,7 @@ async function* embed(client: Ollama, body: Record<string, unknown>): AsyncGener
   yield { type: "chunk", chunk: { data }, tokens: 0 };
   yield {
     type: "usage",
-    promptTokens: readCount(prompt_eval_count, "Ollama"),
+    promptTokens: readCount(prompt_eval_count, server),
     completionTokens: 0,
     final: true,
   };
@@ -169,74 +250,4 @@ function toBase64(vector: number[]): string {
 
 function isSold(name: string, sold: string | undefined): boolean {
   return sold === undefined || name === sold || name === `${sold}:latest`;
-}
-
-function digestOf({ digest }: ModelResponse): Hex {
-  const hex = `0x${digest.replace(/^sha256:/, "")}`;
-  return isHex(hex, 32) ? hex : ZERO_WORD;
-}
-
-async function askDetails(name: string, client: Ollama, most: number): Promise<ModelDetails> {
-  const { model_info, parameters, capabilities } = await client.show({ model: name });
-  const info = Object.entries(model_info ?? {}).find(([key]) => key.endsWith(".context_length"))?.[1];
-  const parameter = Number(/^num_ctx\s+(\d+)$/m.exec(parameters ?? "")?.[1]);
-  const told = [parameter, Number(info), most].filter((length) => Number.isSafeInteger(length) && length > 0);
-  return { contextLength: Math.min(...told), features: featuresOf(capabilities ?? ["completion"]) };
-}
-
-/** Ollama's capabilities in the offer's words. Whatever completes can be held to JSON by its `format`. */
-function featuresOf(capabilities: readonly string[]): ModelFeature[] {
-  const features: Record<string, readonly ModelFeature[]> = {
-    completion: ["chat", "completions", "json"],
-    tools: ["tools"],
-    vision: ["images"],
-    embedding: ["embeddings"],
-  };
-  return capabilities.flatMap((capability) => features[capability] ?? []);
-}
-
-/**
- * The library's door to the network. Left alone, the library writes to the console what it cannot read, which may be
- * a customer's text, and goes on without it: here a refusal is an error at once, and so is a line that is not JSON.
- */
-function guardedFetch(agent: Agent, server: string, signal: AbortSignal): typeof fetch {
-  const guarded = async (input: unknown, init: RequestInit = {}): Promise<unknown> => {
-    const answer = await undiciFetch(String(input), { ...init, signal, dispatcher: agent });
-    if (!answer.ok) throw errorOfStatus(server, answer.status, await describeRefusal(answer));
-    const streamed = answer.headers.get("content-type")?.includes("ndjson");
-    if (!streamed || answer.body === null) return answer;
-    return new Response(ReadableStream.from(checkLines(answer.body, server)));
-  };
-  return guarded as typeof fetch;
-}
-
-async function describeRefusal(answer: { text(): Promise<string> }): Promise<string> {
-  try {
-    const { error } = JSON.parse(await answer.text()) as { error?: unknown };
-    return typeof error === "string" ? error.slice(0, 200) : "";
-  } catch {
-    return "";
-  }
-}
-
-/** Passes bytes on; throws at the first line that is not JSON. */
-async function* checkLines(body: AsyncIterable<Uint8Array>, server: string): AsyncGenerator<Uint8Array> {
-  const decoder = new TextDecoder();
-  let unfinished = "";
-  for await (const bytes of body) {
-    const lines = (unfinished + decoder.decode(bytes, { stream: true })).split("\n");
-    unfinished = lines.pop() ?? "";
-    for (const line of lines) checkLine(line, server);
-    yield bytes;
-  }
-  checkLine(unfinished, server);
-}
-
-function checkLine(line: string, server: string): void {
-  if (line.trim() === "") return;
-  try {
-    JSON.parse(line);
-  } catch {
-    throw new InfernetError("upstream-failed", `${server} answered with something else than JSON`);
-  }
 }

@@ -81,7 +81,8 @@ export function openOpenAi(settings: OpenAiSettings): Upstream {
       signal,
     });
     if (answer.statusCode === 200) return answer;
-    throw errorOfStatus(server, answer.statusCode, describeRefusal(await readText(answer, server)));
+    const detail = describeRefusal(await readText(answer, server));
+    throw errorOfStatus(server, answer.statusCode, detail, answer.headers["retry-after"]);
   }
 
   async function listModels(): Promise<UpstreamModel[]> {

@@ -40,6 +40,9 @@ export type Generation = {
   signal: AbortSignal;
 };
 
+/** How far a model has come; the bytes grow as more of it is known. */
+export type PullProgress = { status: string; completedBytes: number; totalBytes: number };
+
 /**
  * A server or library that runs models. `generate` throws `model-not-found`, `bad-request`, `unsupported`, `upstream-unreachable`,
  * `upstream-timeout` or `upstream-failed`; whatever it yielded before stands.
@@ -48,5 +51,9 @@ export type Upstream = {
   kind: "ollama" | "openai" | "embedded";
   listModels(): Promise<UpstreamModel[]>;
   generate(input: Generation): AsyncIterable<UpstreamEvent>;
+  /** Loads models into memory, in this order and only as many as fit; resolves with the names of those that are there. */
+  warmUp?(names: readonly string[], signal: AbortSignal): Promise<string[]>;
+  /** Fetches a model that it does not have. Throws `model-not-found` or `upstream-failed`. */
+  pull?(name: string, onProgress: (progress: PullProgress) => void, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 };

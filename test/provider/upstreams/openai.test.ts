@@ -179,7 +179,7 @@ describe("the OpenAI-compatible upstream, when the server fails", () => {
   const expected: Record<keyof typeof OPENAI_FAULTS, string> = {
     "refuses with 400": "bad-request",
     "does not know the model": "model-not-found",
-    "is overloaded": "upstream-failed",
+    "is overloaded": "node-busy",
     "breaks the connection": "upstream-failed",
     "ends without a last piece": "upstream-failed",
     "sends an error piece": "upstream-failed",
