@@ -1,6 +1,9 @@
 // Owns a terminal that can be looked at: a program behind a pseudo-terminal, and the screen that its output makes.
+import { createRequire } from "node:module";
 import { spawn } from "@lydell/node-pty";
-import { Terminal } from "@xterm/headless";
+
+// Node finds no names in this package when it is imported as a module.
+const { Terminal }: typeof import("@xterm/headless") = createRequire(import.meta.url)("@xterm/headless");
 
 export type ScreenSize = { columns: number; rows: number };
 
