@@ -20,7 +20,7 @@ type Row = {
 };
 
 const flags = process.argv.slice(2);
-const rounds = Number(flags.find((flag) => /^--rounds=\d+$/.test(flag))?.slice("--rounds=".length) ?? 5);
+const rounds = Number(flags.find((flag) => /^--rounds=[1-9]\d*$/.test(flag))?.slice("--rounds=".length) ?? 5);
 const isJson = flags.includes("--json");
 
 const scene = await openScene(process.env.BENCH_NODE_OPTIONS);

@@ -9,10 +9,12 @@ import { HEADERS, OFFER_PATH } from "../protocol/wire.ts";
 import { fetchUnpinned } from "../runtime/http-client.ts";
 import { addressOf, generatePrivateKey } from "../runtime/signers/secp256k1.ts";
 import { type Market, openMarket } from "../test/support/market.ts";
+import { freePort } from "../tools/demo/processes.ts";
 import type { BenchSession, Sample } from "./asking.ts";
 import type { ClientAnswer, ClientOrder, Target } from "./client.ts";
 
 export const MODEL = "paced";
+const PRICES = "0.10:0.40";
 const DEPOSIT = 2_000_000_000n;
 const SESSION_SECONDS = 7200;
 
@@ -43,6 +45,7 @@ export async function openScene(nodeOptions = ""): Promise<Scene> {
     const [{ url }] = (await once(model, "message")) as [{ url: string }];
     market = await openMarket({
       model: MODEL,
+      prices: PRICES,
       upstream: ["--upstream", "openai", "--upstream-url", url],
       sellerEnv: nodeOptions === "" ? {} : { NODE_OPTIONS: nodeOptions },
     });
@@ -56,9 +59,13 @@ export async function openScene(nodeOptions = ""): Promise<Scene> {
       "64",
     ]);
     await worker.until(({ stdout, stderr }) => /live/.test(stdout + stderr));
+    const gatewayPort = await freePort();
+    const gateway = market.watch("buyer", ["gateway", "--json", "--port", String(gatewayPort)]);
+    await gateway.until(({ stdout }) => stdout.includes(String(gatewayPort)));
     const targets: Target[] = [
       { name: "direct", model: MODEL, url },
       { name: "node", model: MODEL, session: await openSession(market) },
+      { name: "gateway", model: MODEL, url: `http://127.0.0.1:${gatewayPort}` },
     ];
     const order = async (what: ClientOrder): Promise<Sample[]> => {
       client.send(what);
@@ -72,9 +79,11 @@ export async function openScene(nodeOptions = ""): Promise<Scene> {
       ask: (target, load) => order({ ask: target, ...load }),
       nodePid: worker.child.pid!,
       async close() {
-        // Asked to stop, so that a profile is written.
-        worker.child.kill("SIGTERM");
-        await worker.ended;
+        // Asked to stop, so that profiles are written.
+        for (const { child, ended } of [gateway, worker]) {
+          child.kill("SIGTERM");
+          await ended;
+        }
         await close();
       },
     };
