@@ -1,10 +1,10 @@
 // Owns what a requester sets itself: what a request, a job, a day and a node may cost, and how its sessions are.
 import { z } from "zod";
-import { InfernetError } from "../protocol/errors.ts";
 import { parseUsdc } from "../protocol/price.ts";
 import type { BudgetLimits } from "../requester/budget.ts";
 import type { SessionSettings } from "../requester/sessions/session-opening.ts";
-import { environmentSource, readConfigFile, resolveSettings, type Source } from "../runtime/config.ts";
+import { resolveSettings, type Source } from "../runtime/config.ts";
+import { sectionSources } from "./section-sources.ts";
 
 const amount = z.coerce.string().transform((text, refinement) => {
   try {
@@ -56,13 +56,5 @@ export function readSessionSettings(home: string, env: NodeJS.ProcessEnv): Sessi
 
 /** Where `BUDGET_SETTINGS` come from, strongest first. Throws `bad-config` for a file that cannot be read. */
 export function budgetSources(home: string, env: NodeJS.ProcessEnv): Source[] {
-  const { requester: section = {} } = readConfigFile(home);
-  if (typeof section !== "object" || section === null) {
-    throw new InfernetError("bad-config", '"requester" in config.json must be an object');
-  }
-  return [
-    environmentSource(env, Object.keys(BUDGET_SETTINGS)),
-    { name: "config.json", values: section as Record<string, unknown>, nameOf: (key) => `requester.${key}` },
-    { name: "defaults", values: DEFAULT_BUDGET },
-  ];
+  return sectionSources("requester", Object.keys(BUDGET_SETTINGS), DEFAULT_BUDGET, { home, env });
 }

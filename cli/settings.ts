@@ -14,6 +14,7 @@ import {
 import { BUDGET_SETTINGS, budgetSources } from "./budget-settings.ts";
 import type { Context } from "./context.ts";
 import { GATEWAY_SETTINGS, gatewaySources } from "./gateway-settings.ts";
+import { PROVIDER_SETTINGS, providerSources } from "./provider-settings.ts";
 
 type Place = Pick<Context, "flags" | "terminal">;
 
@@ -30,6 +31,10 @@ const SECTIONS = {
   requester: {
     schemas: BUDGET_SETTINGS,
     sources: ({ flags, terminal }: Place) => budgetSources(chooseHome(flags, terminal.env), terminal.env),
+  },
+  provider: {
+    schemas: PROVIDER_SETTINGS,
+    sources: ({ flags, terminal: { env } }: Place) => providerSources(chooseHome(flags, env), env),
   },
   gateway: {
     schemas: GATEWAY_SETTINGS,

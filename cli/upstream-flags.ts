@@ -6,12 +6,14 @@ import type { UpstreamEntry } from "../provider/dispatch.ts";
 import type { UpstreamSettings } from "../provider/upstreams/open.ts";
 import type { UpstreamModel } from "../provider/upstreams/upstream.ts";
 import type { Context } from "./context.ts";
-import { integerBetween } from "./values.ts";
-
-/** An upstream as `--upstream` names it; `keyVariable` is the environment variable that holds its API key. */
-export type NamedUpstream = Omit<UpstreamSettings, "apiKey" | "gpu" | "embeddings" | "features"> & {
-  keyVariable?: string;
-};
+import { readUpstreams } from "./provider-settings.ts";
+import {
+  collectUpstream,
+  type NamedUpstream,
+  parseContextLength,
+  parseThreads,
+  UPSTREAM_KINDS,
+} from "./upstream-spec.ts";
 
 export type UpstreamFlags = {
   upstream?: NamedUpstream[];
@@ -26,18 +28,13 @@ export type UpstreamFlags = {
 
 /** The environment variable of an OpenAI-compatible server's key: a flag would show it to other users. */
 const API_KEY_VARIABLE = "INFERNET_UPSTREAM_API_KEY";
-const KINDS = ["auto", "ollama", "openai", "embedded"] as const;
-const LIKE = "Write it like ollama, openai=http://127.0.0.1:8000/v1 or embedded=FILE.gguf,slots=2.";
-const parseContextLength = integerBetween(16, 10_000_000);
-const parseThreads = integerBetween(1, 1024);
-const parseSlots = integerBetween(1, 10_000);
 
 export const UPSTREAM_OPTIONS: readonly Option[] = [
   new Option(
     "--upstream <KIND[=WHERE][,slots=N]>",
     "what runs the models; auto, the default, looks at the usual ports; repeat for more",
   )
-    .choices(KINDS)
+    .choices(UPSTREAM_KINDS)
     .argParser(collectUpstream),
   new Option("--upstream-url <url>", `where it is (an API key comes from ${API_KEY_VARIABLE})`),
   new Option("--model-file <path>", "a GGUF file, run in this process"),
@@ -60,79 +57,43 @@ function parseFeatures(text: string): ModelFeature[] {
   throw new InvalidArgumentError(`Expected some of ${MODEL_FEATURES.join(",")}.`);
 }
 
-/** Collects `KIND[=WHERE][,slots=N][,model=NAME][,context=N][,threads=N][,key=VARIABLE]` of a repeatable option. */
-export function collectUpstream(text: string, previous: NamedUpstream[] = []): NamedUpstream[] {
-  return [...previous, parseUpstream(text)];
-}
-
-function parseUpstream(text: string): NamedUpstream {
-  const members: Partial<NamedUpstream> = {};
-  let rest = text;
-  // From the end, and known members only: a URL or the name of a file may hold commas itself.
-  for (let found = lastMember(rest); found; found = lastMember(rest)) {
-    const { name, value } = found;
-    rest = rest.slice(0, -(name.length + value.length + 2));
-    const member = readMember(name, value);
-    if (Object.keys(member).some((key) => key in members)) {
-      throw new InvalidArgumentError(`${name}= is there twice.`);
-    }
-    Object.assign(members, member);
-  }
-  const [, kindText, where] = /^([^=]*)(?:=(.*))?$/s.exec(rest) ?? [];
-  const kind = KINDS.find((known) => known === kindText);
-  if (kind === undefined || where === "") throw new InvalidArgumentError(LIKE);
-  if (where === undefined) return { kind, ...members };
-  if (kind === "embedded") return { kind, modelFile: where, ...members };
-  if (!/^https?:\/\//.test(where)) throw new InvalidArgumentError(LIKE);
-  return { kind, url: where, ...members };
-}
-
-function lastMember(text: string): { name: string; value: string } | undefined {
-  const match = /,(slots|model|context|threads|key)=([^,]*)$/.exec(text);
-  return match ? { name: match[1]!, value: match[2]! } : undefined;
-}
-
-function readMember(name: string, value: string): Partial<NamedUpstream> {
-  if (value === "") throw new InvalidArgumentError(`${name}= needs a value.`);
-  switch (name) {
-    case "slots":
-      return { slots: parseSlots(value) };
-    case "context":
-      return { contextLength: parseContextLength(value) };
-    case "threads":
-      return { threads: parseThreads(value) };
-    case "model":
-      return { modelName: value };
-    default:
-      return { keyVariable: value };
-  }
-}
-
 /**
- * Opens what the flags name, or `others` alone when they name nothing; the command's end closes all. `capacity` is what
- * an only upstream runs at the same time unless it names its own slots. Throws `bad-request` or `bad-config`.
+ * Opens what flags or settings name, `others` with them, and what is found when neither names anything; the command's
+ * end closes all. `capacity` is what an only upstream runs at the same time unless it names its own slots. Throws
+ * `bad-request` or `bad-config`.
  */
 export async function openUpstreamsOf(
   context: Context,
   flags: UpstreamFlags,
   { others = [], capacity }: { others?: readonly UpstreamSettings[]; capacity?: number | undefined } = {},
 ): Promise<UpstreamEntry[]> {
-  const isNamed = namesUpstream(flags);
-  const wanted = [
-    ...(isNamed || others.length === 0 ? chooseUpstreams(flags, context.terminal.env) : []),
-    ...others,
-  ];
-  const [only] = wanted;
+  const named = await namedUpstreams(context, flags);
+  const isAlone = named.length === 0 && !hasPlace(flags) && others.length > 0;
+  const chosen = isAlone ? [] : chooseUpstreams({ ...flags, upstream: named }, context.terminal.env);
+  const wanted = [...chosen, ...others];
   const { openUpstreams } = await import("../provider/upstreams/open.ts");
+  const [only] = wanted;
   const slots = wanted.length === 1 ? (only!.slots ?? capacity) : undefined;
   const entries = await openUpstreams(slots === undefined ? wanted : [{ ...only!, slots }]);
   for (const { upstream } of entries) context.atEnd(() => upstream.close());
   return entries;
 }
 
-/** Whether the flags say at all what runs the models. */
-export function namesUpstream({ upstream = [], upstreamUrl, modelFile }: UpstreamFlags): boolean {
-  return upstream.some(({ kind }) => kind !== "auto") || upstreamUrl !== undefined || modelFile !== undefined;
+/** Whether flags or settings say what runs the models; else it is searched for. */
+export async function namesUpstream(context: Context, flags: UpstreamFlags): Promise<boolean> {
+  const named = await namedUpstreams(context, flags);
+  return hasPlace(flags) || named.some(({ kind }) => kind !== "auto");
+}
+
+/** The upstreams of the flags, else those of the settings. */
+async function namedUpstreams(context: Context, flags: UpstreamFlags): Promise<NamedUpstream[]> {
+  if (flags.upstream?.length || hasPlace(flags)) return flags.upstream ?? [];
+  const { home } = await context.config();
+  return readUpstreams(home, context.terminal.env);
+}
+
+function hasPlace({ upstreamUrl, modelFile }: UpstreamFlags): boolean {
+  return upstreamUrl !== undefined || modelFile !== undefined;
 }
 
 /** All models of the flags' upstreams, the first of each name. Throws what one that cannot be asked throws. */
@@ -171,7 +132,8 @@ export function chooseUpstreams(flags: UpstreamFlags, env: NodeJS.ProcessEnv): U
           (one) => !isServer(one) && one !== ofUrl,
           "It is for the embedded upstream: leave it out, or name that: --upstream embedded=FILE.",
         );
-  const openAis = named.filter(({ kind }) => kind === "openai" || kind === "auto").length;
+  const mayTakeKey = ({ kind }: NamedUpstream) => kind === "openai" || kind === "auto";
+  const isOneKeyed = named.filter(mayTakeKey).length === 1;
   return named.map((one) => {
     const { keyVariable, ...own } = one;
     const url = one === ofUrl ? upstreamUrl : own.url;
@@ -180,7 +142,7 @@ export function chooseUpstreams(flags: UpstreamFlags, env: NodeJS.ProcessEnv): U
     const settings = { contextLength, threads, embeddings, features: modelFeatures, ...own, url, ...file };
     const mayBeOllama = one.kind === "ollama" || (one.kind === "auto" && file.modelFile === undefined);
     // A key goes to the one server that it must be meant for, never to others.
-    const variable = keyVariable ?? (openAis === 1 ? API_KEY_VARIABLE : undefined);
+    const variable = keyVariable ?? (isOneKeyed && mayTakeKey(one) ? API_KEY_VARIABLE : undefined);
     return {
       ...settings,
       url: url ?? (mayBeOllama ? readOllamaHost(env.OLLAMA_HOST) : undefined),

@@ -30,8 +30,12 @@ export type UpstreamWatch = {
 /** Failures in a row after which an upstream rests. */
 const MOST_FAILURES = 3;
 
-/** Looks at an upstream from now on. `onChange` is called whenever its state, its reason or its models changed. */
-export function watchUpstream(upstream: Upstream, times: HealthTimes, onChange: () => void): UpstreamWatch {
+/** Looks at an upstream from now on, while it is up no more often than each `calmMs`. `onChange` is called whenever its state, its reason or its models changed. */
+export function watchUpstream(
+  { upstream, calmMs = 0 }: { upstream: Upstream; calmMs?: number },
+  times: HealthTimes,
+  onChange: () => void,
+): UpstreamWatch {
   const first = Promise.withResolvers<void>();
   let health: Health = { state: "down", reason: "it was not asked yet" };
   let models: readonly UpstreamModel[] = [];
@@ -71,7 +75,8 @@ export function watchUpstream(upstream: Upstream, times: HealthTimes, onChange: 
     } while (lookAgain && !stopped);
     isLooking = false;
     first.resolve();
-    if (!stopped) timer = setTimeout(keepLooking, times.everyMs).unref();
+    const pauseMs = health.state === "up" ? Math.max(times.everyMs, calmMs) : times.everyMs;
+    if (!stopped) timer = setTimeout(keepLooking, pauseMs).unref();
   };
 
   const lookNow = () => {

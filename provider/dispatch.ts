@@ -8,7 +8,13 @@ import { generateWithFailover } from "./failover.ts";
 import type { Upstream, UpstreamModel } from "./upstreams/upstream.ts";
 
 /** One upstream of a node: what it is called, and how many requests it runs at the same time. */
-export type UpstreamEntry = { name: string; upstream: Upstream; capacity: number };
+export type UpstreamEntry = {
+  name: string;
+  upstream: Upstream;
+  capacity: number;
+  /** Milliseconds between two looks while it is up, where the usual would be too often. */
+  calmMs?: number;
+};
 
 export type QueueRule = QueueBounds & {
   /** Milliseconds that a request waits for a free upstream at most. */
@@ -100,7 +106,7 @@ export async function createDispatcher(
     const slot: Slot = {
       ...entry,
       running: 0,
-      watch: watchUpstream(entry.upstream, rules.health, () => changed(slot)),
+      watch: watchUpstream(entry, rules.health, () => changed(slot)),
     };
     return slot;
   });

@@ -75,6 +75,7 @@ export const workerCommand: CommandSpec<Options, Result> = {
   examples: [
     "worker",
     "worker --upstream ollama --price llama3.2:1b=0.04:0.15 --settle worth",
+    "worker --upstream ollama,slots=2 --upstream openai=http://127.0.0.1:8000/v1,slots=8 --capacity 6",
     "worker --print-service > infernet.service",
   ],
   async run(context, options) {

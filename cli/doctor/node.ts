@@ -69,7 +69,7 @@ async function checkUpstream(
   } catch (error) {
     const finding = failOf("upstream", error);
     // The worker may have been told of an upstream that no search finds.
-    if (namesUpstream(flags) || !isRunning) return finding;
+    if (!isRunning || (await namesUpstream(context, flags))) return finding;
     return warn(
       "upstream",
       finding.message,

@@ -27,6 +27,8 @@ export type UpstreamSettings = {
 
 /** Requests side by side on a server that was not told: it queues or batches what comes. */
 const SERVER_SLOTS = 4;
+/** A hosted service is asked for its models less often than a server of one's own: it counts what it is asked. */
+const HOSTED_CALM_MS = 15_000;
 
 /** Opens all, each under a name of its own. When one cannot be opened, or is named twice, none is left open. */
 export async function openUpstreams(list: readonly UpstreamSettings[]): Promise<UpstreamEntry[]> {
@@ -40,11 +42,12 @@ export async function openUpstreams(list: readonly UpstreamSettings[]): Promise<
     throw failure.reason;
   }
   return opened.flatMap((one, index) => {
-    const { slots } = list[index]!;
+    const { slots, url } = list[index]!;
     if (one.status === "rejected") return [];
     const upstream = one.value;
     const usual = upstream.kind === "embedded" ? DEFAULT_PARALLEL : SERVER_SLOTS;
-    return [{ name: names[index]!, upstream, capacity: slots ?? usual }];
+    const calmMs = url?.startsWith("https:") ? HOSTED_CALM_MS : 0;
+    return [{ name: names[index]!, upstream, capacity: slots ?? usual, calmMs }];
   });
 }
 

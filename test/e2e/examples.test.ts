@@ -45,6 +45,10 @@ const SCENES: readonly Scene[] = [
   ["seller", `${SOME_NODE} --json`],
   ["seller", "worker"],
   ["seller", "worker --upstream ollama --price llama3.2:1b=0.04:0.15 --settle worth"],
+  [
+    "seller",
+    "worker --upstream ollama,slots=2 --upstream openai=http://127.0.0.1:8000/v1,slots=8 --capacity 6",
+  ],
   ["seller", "register && infernet worker"],
   ["seller", "worker --print-service > infernet.service"],
   // From here on a worker serves.
