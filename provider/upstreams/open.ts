@@ -95,6 +95,12 @@ function openFound(settings: UpstreamSettings): Upstream {
     async *generate(input) {
       yield* (await find()).generate(input);
     },
+    warmUp: async (names, signal) => (await (await find()).warmUp?.(names, signal)) ?? [],
+    async pull(name, onProgress, signal) {
+      const upstream = await find();
+      if (upstream.pull) return await upstream.pull(name, onProgress, signal);
+      throw new InfernetError("upstream-failed", `the ${upstream.kind} upstream fetches no models`);
+    },
     close: async () => await found?.close(),
   };
 }
