@@ -196,8 +196,8 @@ async function confirm(deps: IntakeDependencies, job: LedgerJob, offer: Offer): 
     }
     throw error;
   }
-  openings.confirm(jobId, block.number);
-  events.emit({ type: "jobFunded", jobId, requester: job.job.requester, deposit: job.deposit });
+  if (openings.confirm(jobId, block.number))
+    events.emit({ type: "jobFunded", jobId, requester: job.job.requester, deposit: job.deposit });
 }
 
 /** The block that the job's state is re-read at: the deeper, the more a reorg could take of this requester's deposits. */

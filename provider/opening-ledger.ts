@@ -52,9 +52,9 @@ export class OpeningLedger {
     });
   }
 
-  /** The job's opening is confirmed at this block: it may run requests. */
-  confirm(jobId: Hex, block: number): void {
-    this.#store.transact(() => this.#sql.confirm.run(block, jobId));
+  /** The job's opening is confirmed at this block: it may run requests. False when another request saw to that. */
+  confirm(jobId: Hex, block: number): boolean {
+    return this.#store.transact(() => this.#sql.confirm.run(block, jobId).changes > 0);
   }
 
   /** The job does not pay this node: it is to be refunded. False when it was already served or over. */

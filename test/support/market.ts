@@ -105,7 +105,9 @@ export async function openMarket(options: MarketOptions = {}) {
     await runJson(seller, ["register", ...listing, ...upstream], sellerEnv);
     return {
       ...{ chain, view, seller, buyer, requester, node, payee, endpoint, close },
-      holdings: (at: BlockTag = "latest") => holdingsOf(view!, requester, payee, at),
+      /** At one block, the latest unless told otherwise: a payout between two reads would count twice or not at all. */
+      holdings: async (at?: BlockTag) =>
+        holdingsOf(view!, requester, payee, at ?? (await view!.getBlock("latest")).number),
 
       /** Starts the node's worker and resolves when it is live. */
       async startWorker(...flags: string[]): Promise<Worker> {

@@ -53,8 +53,10 @@ const rounds = fc.array(
   { minLength: 2, maxLength: 6 },
 );
 
+const RUNS = Number(process.env.TEST_RUNS ?? 6);
+
 describe("the books of sessions", function () {
-  this.timeout(180_000);
+  this.timeout(RUNS * 30_000);
   let world: World;
   before(async () => {
     world = await startWorld();
@@ -72,7 +74,7 @@ describe("the books of sessions", function () {
           await trial.stop();
         }
       }),
-      Number(process.env.TEST_RUNS ?? 8),
+      RUNS,
     ));
 });
 
