@@ -184,6 +184,17 @@ export class JobLedger {
     if (finished) this.#deps.events.emit({ type: "jobOver", jobId });
   }
 
+  /** Lets output go that is kept no longer: also of requests after which no other came. */
+  forgetOldOutput(): void {
+    const before = this.#deps.clock.nowSeconds() - REPLAY_SECONDS;
+    if (this.#sql.oldOutput.get(before)) this.#deps.store.transact(() => this.#forgetOutput(before));
+  }
+
+  #forgetOutput(before: number): void {
+    this.#sql.forgetPayloads.run(before);
+    this.#sql.markForgotten.run(before);
+  }
+
   async #end(
     requestId: Hex,
     reason: string,
@@ -208,8 +219,7 @@ export class JobLedger {
         now,
         requestId,
       });
-      this.#sql.forgetPayloads.run(now - REPLAY_SECONDS);
-      this.#sql.markForgotten.run(now - REPLAY_SECONDS);
+      this.#forgetOutput(now - REPLAY_SECONDS);
       endedNow = true;
       jobOver = job.requestHash !== SESSION_REQUEST_HASH && this.#finish(job.jobId);
     });

@@ -45,6 +45,7 @@ export function prepareLedgerStatements(db: DatabaseSync) {
     payloadsAfter: plain(
       "SELECT event_id AS id, payload FROM payloads WHERE request_id = ? AND event_id > ? ORDER BY event_id",
     ),
+    oldOutput: plain("SELECT 1 FROM requests WHERE replayable = 1 AND ended_at < ? LIMIT 1"),
     forgetPayloads: plain(`
       DELETE FROM payloads WHERE request_id IN
         (SELECT request_id FROM requests WHERE replayable = 1 AND ended_at < ?)`),

@@ -186,7 +186,10 @@ async function assemble(deps: ProviderDependencies, dispatcher: Dispatcher): Pro
     node: signer.address,
     rule: config.confirmations,
     pollMs: config.pollMs,
-    onHead: () => void settlement.review(),
+    onHead() {
+      ledger.forgetOldOutput();
+      void settlement.review();
+    },
     onLook: () => light.review(),
     onNodeChanged: () =>
       void offers.refresh().catch((error: unknown) => events.emit(errorEvent(error, null))),

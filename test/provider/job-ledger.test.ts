@@ -208,6 +208,11 @@ describe("job ledger", () => {
     expect(ledger.payloadsAfter(word(0x41), 0)).to.have.length(0);
     expect(ledger.payloadsAfter(word(0x42), 0)).to.have.length(1);
     expect(ledger.findRequest(word(0x41))?.delivery).to.not.equal(null);
+    clock.now += 3601;
+    ledger.forgetOldOutput();
+    for (const index of [2, 3]) expect(ledger.payloadsAfter(word(0x40 + index), 0)).to.have.length(0);
+    const kept = ledgers.store.db.prepare("SELECT count(*) AS rows FROM payloads").get();
+    expect(kept).to.deep.equal({ ...kept, rows: 0 });
   });
 
   it("a killed process has recorded every payload that it let go", async () => {
