@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { request as httpRequest } from "node:http";
 import { networkInterfaces } from "node:os";
 import { expect } from "chai";
@@ -171,6 +172,22 @@ describe("a node's metrics", function () {
     expect(value("infernet_offer_remaining_seconds")).to.be.within(3590, 3600);
     for (const name of ["process_resident_memory_bytes", "process_cpu_seconds_total", "nodejs_version_info"])
       expect([...names]).to.include(name);
+  });
+
+  it("are all that Grafana's dashboard and the documentation name", async () => {
+    await start();
+    const { names } = await scrape();
+    const named = (path: string) => {
+      const text = readFileSync(new URL(`../../${path}`, import.meta.url), "utf8");
+      return [...new Set(text.match(/\binfernet_[a-z_]+/g))];
+    };
+    const inDashboard = named("docker/grafana/dashboards/infernet.json");
+    expect(inDashboard.length).to.be.greaterThan(15);
+    expect(inDashboard.filter((name) => !names.has(name))).to.deep.equal([]);
+    const documented = named("docs/operations.md");
+    const bare = (name: string) => name.replace(/_(bucket|sum|count)$/, "");
+    const ours = [...names].filter((name) => name.startsWith("infernet_")).map(bare);
+    expect([...new Set(ours)].sort()).to.deep.equal(documented.sort());
   });
 
   it("count refusals by the code of the error, whatever was refused", async () => {

@@ -15,6 +15,11 @@ export function readMetrics(text: string): Scrape {
   const names = new Set<string>();
   const labels = new Map<string, Set<string>>();
   for (const line of text.split("\n")) {
+    // What has not happened yet has a type, and no value.
+    const typed = /^# TYPE (\S+) (\w+)$/.exec(line);
+    if (typed?.[2] === "histogram")
+      for (const part of ["bucket", "sum", "count"]) names.add(`${typed[1]}_${part}`);
+    else if (typed) names.add(typed[1]!);
     if (line === "" || line.startsWith("#")) continue;
     const match = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$/.exec(line);
     if (!match) throw new Error(`not a metric: ${line}`);
