@@ -24,6 +24,7 @@ export type UpstreamFlags = {
   threads?: number;
   embeddings?: boolean;
   modelFeatures?: ModelFeature[];
+  keepAlive?: number;
 };
 
 /** The environment variable of an OpenAI-compatible server's key: a flag would show it to other users. */
@@ -106,7 +107,8 @@ export async function modelsOfUpstreams(context: Context, flags: UpstreamFlags):
 /** The upstreams of the flags, each with its own settings. Throws `bad-request` where a flag fits none or several. */
 export function chooseUpstreams(flags: UpstreamFlags, env: NodeJS.ProcessEnv): UpstreamSettings[] {
   const named: NamedUpstream[] = flags.upstream?.length ? flags.upstream : [{ kind: "auto" }];
-  const { upstreamUrl, modelFile, modelName, contextLength, threads, embeddings, modelFeatures } = flags;
+  const { upstreamUrl, modelFile, modelName, contextLength, threads, embeddings, modelFeatures, keepAlive } =
+    flags;
   const isServer = ({ kind, url }: NamedUpstream) =>
     kind === "ollama" || kind === "openai" || url !== undefined;
   const placeOf = (flag: string, fits: (one: NamedUpstream) => boolean, hint: string) => {
@@ -139,7 +141,14 @@ export function chooseUpstreams(flags: UpstreamFlags, env: NodeJS.ProcessEnv): U
     const url = one === ofUrl ? upstreamUrl : own.url;
     const file =
       one === ofFile ? { modelFile: own.modelFile ?? modelFile, modelName: own.modelName ?? modelName } : {};
-    const settings = { contextLength, threads, embeddings, features: modelFeatures, ...own, url, ...file };
+    const shared = {
+      contextLength,
+      threads,
+      embeddings,
+      features: modelFeatures,
+      keepAliveSeconds: keepAlive,
+    };
+    const settings = { ...shared, ...own, url, ...file };
     const mayBeOllama = one.kind === "ollama" || (one.kind === "auto" && file.modelFile === undefined);
     // A key goes to the one server that it must be meant for, never to others.
     const variable = keyVariable ?? (isOneKeyed && mayTakeKey(one) ? API_KEY_VARIABLE : undefined);

@@ -4,7 +4,10 @@ import type { UpstreamSettings } from "../provider/upstreams/open.ts";
 import { integerBetween } from "./values.ts";
 
 /** An upstream as `--upstream` names it; `keyVariable` is the environment variable that holds its API key. */
-export type NamedUpstream = Omit<UpstreamSettings, "apiKey" | "gpu" | "embeddings" | "features"> & {
+export type NamedUpstream = Omit<
+  UpstreamSettings,
+  "apiKey" | "gpu" | "embeddings" | "features" | "keepAliveSeconds"
+> & {
   keyVariable?: string;
 };
 

@@ -27,6 +27,12 @@ export function parseDuration(text: string): number {
   return seconds;
 }
 
+/** A time as {@link parseDuration} reads it, 0 for not at all, or -1 for "always". Seconds. */
+export function parseKeepAlive(text: string): number {
+  if (text === "always") return -1;
+  return text === "0" ? 0 : parseDuration(text);
+}
+
 /** Where to listen, of `HOST:PORT`; an IPv6 address stands in brackets. */
 export function parseListen(text: string): { host: string; port: number } {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:[\]]+)):(\d{1,5})$/.exec(text);

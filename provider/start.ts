@@ -33,6 +33,7 @@ import { createRelayLimits } from "./relay-limits.ts";
 import { addRelayRoutes } from "./routes/relay.ts";
 import { Settlement } from "./settlement.ts";
 import { SettlementLedger, type Totals } from "./settlement-ledger.ts";
+import { warmUp } from "./warm-up.ts";
 
 const MAX_BODY_BYTES = 4 << 20;
 const RETRY_AFTER_STOP_SECONDS = 30;
@@ -133,6 +134,9 @@ export async function startProvider(deps: ProviderDependencies): Promise<Provide
     offers.keepFresh();
     void parts.relay.resume();
     void settlement.review();
+    const { signal } = parts.stopping;
+    const names = offers.current().offer.models.map(({ name }) => name);
+    void warmUp(deps.upstreams, names, { signal, log });
     const { host } = config.listen;
     const url = `${deps.certificate ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
     parts.door.isOpen = true;

@@ -12,11 +12,11 @@ import type { Output } from "../output.ts";
 import { needListing } from "../own-node.ts";
 import type { LiveView } from "../tui/live-view.ts";
 import { openUpstreamsOf, UPSTREAM_OPTIONS, type UpstreamFlags } from "../upstream-flags.ts";
-import { collectPricedModel, integerBetween, parseAmount, parseListen } from "../values.ts";
+import { collectPricedModel, integerBetween, parseAmount, parseKeepAlive, parseListen } from "../values.ts";
 import { renderProviderEvent } from "../worker-events.ts";
 import { providerConfigOf, type WorkerFlags } from "../worker-settings.ts";
 
-type Options = WorkerFlags & UpstreamFlags & { log?: boolean; printService?: boolean };
+type Options = WorkerFlags & UpstreamFlags & { pull?: boolean; log?: boolean; printService?: boolean };
 type Result = { unit: string } | undefined;
 
 const STOPPING = "stopping: running streams may end, jobs are settled (press Ctrl-C again to stop at once)";
@@ -26,6 +26,11 @@ export const workerCommand: CommandSpec<Options, Result> = {
   summary: "Serve this machine's models for money, until it is stopped",
   options: [
     ...UPSTREAM_OPTIONS,
+    new Option(
+      "--keep-alive <time>",
+      "how long Ollama keeps a model in memory after its last request: 30m, always, or 0 (default: 24h)",
+    ).argParser(parseKeepAlive),
+    new Option("--pull", "have Ollama fetch listed models that it does not have, before anything is served"),
     new Option(
       "--host <address>",
       "address to listen on (default: loopback for a loopback endpoint, else all)",
@@ -157,6 +162,14 @@ async function startWorker(
   };
   const config = providerConfigOf(options, listing, defaults);
   const upstreams = await openUpstreamsOf(context, options, { capacity: options.capacity });
+  if (options.pull) {
+    const { pullMissing } = await import("../model-pull.ts");
+    await pullMissing(
+      context,
+      upstreams,
+      listing.models.map(({ name }) => name),
+    );
+  }
   const [{ startProvider }, { openStore }, { systemClock }] = await Promise.all([
     import("../../provider/start.ts"),
     import("../../runtime/store.ts"),

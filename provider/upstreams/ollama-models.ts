@@ -92,7 +92,7 @@ export async function pullModel(
       [...layers.values()].reduce((bytes, layer) => bytes + layer[member], 0);
     onProgress({
       status: digest ? "pulling" : status,
-      completedBytes: sum("completed"),
+      receivedBytes: sum("completed"),
       totalBytes: sum("total"),
     });
   }

@@ -140,13 +140,14 @@ export function openOllama(settings: OllamaSettings = {}): Upstream {
     const warm: string[] = [];
     let resident: string[] = [];
     try {
-      for (const name of names) {
+      await list(client);
+      for (const name of names.filter((wanted) => digestOfName(wanted, digests) !== ZERO_WORD)) {
         const { details: known, ...loading } = await loadingOf(name, client);
         await loadModel(client, name, known, loading);
         const isContinuing =
           known.features.includes("chat") && (await continuesAnswers(client, name, loading));
         const digest = digestOfName(name, digests);
-        if (isContinuing && digest !== ZERO_WORD) continuing.add(digest);
+        if (isContinuing) continuing.add(digest);
         const loaded = await loadedModels(client);
         // One that had to make room shows that no more fits.
         if (resident.some((model) => !loaded.includes(model))) break;

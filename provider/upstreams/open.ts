@@ -21,6 +21,7 @@ export type UpstreamSettings = {
   gpu?: "auto" | undefined;
   embeddings?: boolean | undefined;
   features?: readonly ModelFeature[] | undefined;
+  keepAliveSeconds?: number | undefined;
   /** Requests that it runs at the same time; the embedded one keeps a context in memory for each. */
   slots?: number | undefined;
 };

@@ -41,7 +41,7 @@ export type Generation = {
 };
 
 /** How far a model has come; the bytes grow as more of it is known. */
-export type PullProgress = { status: string; completedBytes: number; totalBytes: number };
+export type PullProgress = { status: string; receivedBytes: number; totalBytes: number };
 
 /**
  * A server or library that runs models. `generate` throws `model-not-found`, `bad-request`, `unsupported`, `upstream-unreachable`,

@@ -206,6 +206,27 @@ describe("the OpenAI-compatible upstream, when the server fails", () => {
     });
   }
 
+  it("says when a server that has no room may be asked again: its own word, in seconds or as a date", async () => {
+    const soon = new Date(Date.now() + 30_000).toUTCString();
+    for (const [status, retryAfter, least, most] of [
+      [429, "7", 7, 7],
+      [503, undefined, 2, 2],
+      [429, soon, 25, 31],
+      [429, "999999", 3600, 3600],
+      [503, "nonsense", 2, 2],
+    ] as const) {
+      const server = await startLoopbackServer((_request, response) => {
+        response.writeHead(status, retryAfter ? { "retry-after": retryAfter } : {}).end("{}");
+      });
+      const upstream = openOpenAi({ url: server.url });
+      const error = await rejectionOf(generate(upstream, chatBody("m", "a")));
+      await upstream.close();
+      await server.close();
+      expect(error).to.have.property("code", "node-busy");
+      expect(error).to.have.nested.property("data.retryAfterSeconds").that.is.within(least, most);
+    }
+  });
+
   it("says that nobody answers, and what to do", async () => {
     const gone = await startLoopbackServer(() => {});
     await gone.close();
