@@ -3,7 +3,7 @@ import type { Address, Hex } from "../protocol/bytes.ts";
 import { InfernetError } from "../protocol/errors.ts";
 import type { Log } from "../runtime/logger.ts";
 import { type HealthTimes, type UpstreamWatch, watchUpstream } from "./dispatch-health.ts";
-import { createFairQueue, type QueueBounds } from "./dispatch-queue.ts";
+import { createFairQueue, type FairQueue, type QueueBounds } from "./dispatch-queue.ts";
 import { generateWithFailover } from "./failover.ts";
 import type { Upstream, UpstreamModel } from "./upstreams/upstream.ts";
 
@@ -92,190 +92,236 @@ export async function createDispatcher(
   rules: DispatchRules,
   log: Log,
 ): Promise<Dispatcher> {
-  const listeners = new Set<(change: DispatchChange) => void>();
-  const queue = createFairQueue<Waiting>(rules.queue);
-  let requestMs = GUESSED_REQUEST_MS;
-  let running = 0;
-  let stopReason: InfernetError | undefined;
+  const floor = new DispatchFloor(entries, rules, log);
+  await floor.looked;
+  return floor;
+}
 
-  const tell = (change: DispatchChange) => {
-    for (const listener of listeners) listener(change);
-  };
-  const tellQueue = () => tell({ type: "queue", queued: queue.size() });
-  const slots: Slot[] = entries.map((entry) => {
-    const slot: Slot = {
-      ...entry,
-      running: 0,
-      watch: watchUpstream(entry, rules.health, () => changed(slot)),
+class DispatchFloor implements Dispatcher {
+  /** Resolves when each upstream was looked at once. */
+  readonly looked: Promise<unknown>;
+  readonly #rules: DispatchRules;
+  readonly #log: Log;
+  readonly #slots: readonly Slot[];
+  readonly #queue: FairQueue<Waiting>;
+  readonly #listeners = new Set<(change: DispatchChange) => void>();
+  /** How long requests last, as a running mean. */
+  #requestMs = GUESSED_REQUEST_MS;
+  #running = 0;
+  #stopReason: InfernetError | undefined;
+
+  constructor(entries: readonly UpstreamEntry[], rules: DispatchRules, log: Log) {
+    this.#rules = rules;
+    this.#log = log;
+    this.#queue = createFairQueue(rules.queue);
+    this.#slots = entries.map((entry) => {
+      const watch = watchUpstream(entry, rules.health, () => this.#changed(slot));
+      const slot: Slot = { ...entry, running: 0, watch };
+      return slot;
+    });
+    this.looked = Promise.all(this.#slots.map(({ watch }) => watch.first));
+  }
+
+  listModels(): UpstreamModel[] {
+    return mergeModels(this.#up().flatMap(({ watch }) => watch.models()));
+  }
+
+  capacityFor(models: readonly { name: string; digest: Hex }[]): number {
+    const useful = this.#up().filter((slot) => models.some((model) => has(slot, model)));
+    return Math.min(this.#rules.capacity, placesOf(useful));
+  }
+
+  async acquire(wish: Wish): Promise<Lease> {
+    wish.signal.throwIfAborted();
+    if (this.#stopReason) throw this.#stopReason;
+    if (this.#serving(wish).length === 0) throw refusalOf(this.#slots, wish);
+    const free = this.#pick(wish);
+    const slot = free ? this.#occupy(free) : await this.#wait(wish, (waiting) => this.#enqueue(waiting));
+    return this.#leaseOf(wish, slot);
+  }
+
+  snapshot(): DispatchSnapshot {
+    return {
+      upstreams: this.#slots.map(statusOf),
+      queued: this.#queue.size(),
+      running: this.#running,
     };
-    return slot;
-  });
-  const up = () => slots.filter(({ watch }) => watch.health().state === "up");
-  const serving = ({ model, digest }: Wish, without?: ReadonlySet<Slot>) =>
-    up().filter((slot) => !without?.has(slot) && has(slot, { name: model, digest }));
+  }
+
+  subscribe(listener: (change: DispatchChange) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  stop(reason: InfernetError): void {
+    this.#stopReason ??= reason;
+    for (const { watch } of this.#slots) watch.stop();
+    for (const waiting of this.#queue.items()) this.#dismiss(waiting, this.#stopReason);
+  }
+
+  #up(): Slot[] {
+    return this.#slots.filter(({ watch }) => watch.health().state === "up");
+  }
+
+  #serving({ model, digest }: Wish, without?: ReadonlySet<Slot>): Slot[] {
+    return this.#up().filter((slot) => !without?.has(slot) && has(slot, { name: model, digest }));
+  }
 
   /** The upstream with the least load among those that may take it now; of equals the first named. */
-  const pick = (wish: Wish, without?: ReadonlySet<Slot>): Slot | undefined => {
-    if (running >= rules.capacity) return undefined;
-    const free = serving(wish, without).filter((slot) => slot.running < slot.capacity);
+  #pick(wish: Wish, without?: ReadonlySet<Slot>): Slot | undefined {
+    if (this.#running >= this.#rules.capacity) return undefined;
+    const free = this.#serving(wish, without).filter((slot) => slot.running < slot.capacity);
     return free.reduce<Slot | undefined>(
       (least, slot) => (least === undefined || loadOf(slot) < loadOf(least) ? slot : least),
       undefined,
     );
-  };
-  const occupy = (slot: Slot): Slot => {
+  }
+
+  #occupy(slot: Slot): Slot {
     slot.running += 1;
-    running += 1;
+    this.#running += 1;
     return slot;
-  };
-  const vacate = (slot: Slot) => {
+  }
+
+  #vacate(slot: Slot): void {
     slot.running -= 1;
-    running -= 1;
-    serveWaiting();
-  };
+    this.#running -= 1;
+    this.#serveWaiting();
+  }
 
-  function serveWaiting(): void {
-    const before = queue.size();
+  #serveWaiting(): void {
+    const before = this.#queue.size();
     for (;;) {
-      const next = queue.take(({ wish, without }) => pick(wish, without) !== undefined);
+      const next = this.#queue.take(({ wish, without }) => this.#pick(wish, without) !== undefined);
       if (next === undefined) break;
-      next.accept(occupy(pick(next.wish, next.without)!));
+      next.accept(this.#occupy(this.#pick(next.wish, next.without)!));
     }
-    if (queue.size() !== before) tellQueue();
+    if (this.#queue.size() !== before) this.#tellQueue();
   }
 
-  function changed(slot: Slot): void {
-    tell({ type: "upstream", status: statusOf(slot) });
-    const lost = queue.items().filter(({ wish, without }) => serving(wish, without).length === 0);
-    for (const waiting of lost) dismiss(waiting, refusalOf(slots, waiting.wish));
-    serveWaiting();
+  #changed(slot: Slot): void {
+    this.#tell({ type: "upstream", status: statusOf(slot) });
+    const lost = this.#queue.items().filter(({ wish, without }) => this.#serving(wish, without).length === 0);
+    for (const waiting of lost) this.#dismiss(waiting, refusalOf(this.#slots, waiting.wish));
+    this.#serveWaiting();
   }
 
-  function dismiss(waiting: Waiting, error: unknown): void {
-    if (!queue.remove(waiting.wish.requester, waiting)) return;
-    waiting.reject(error);
-    tellQueue();
+  #tell(change: DispatchChange): void {
+    for (const listener of this.#listeners) listener(change);
   }
 
-  /** Milliseconds in which one of this wish's places is expected to become free. */
-  const turnMs = (wish: Wish) => {
-    const places = serving(wish).reduce((sum, { capacity }) => sum + capacity, 0);
-    return requestMs / Math.max(1, Math.min(places, rules.capacity));
-  };
+  #tellQueue(): void {
+    this.#tell({ type: "queue", queued: this.#queue.size() });
+  }
 
-  /** Milliseconds in which each requester that waits is expected to have had a turn. */
-  const roundMs = (wish: Wish) => turnMs(wish) * Math.max(1, queue.requesters());
-
-  const busy = (message: string, waitMs: number) => {
-    const retryAfterSeconds = Math.min(MOST_RETRY_SECONDS, Math.max(1, Math.ceil(waitMs / 1000)));
-    return new InfernetError("node-busy", message, {
-      hint: `Send the request again in ${retryAfterSeconds} s, or choose another node: nothing was charged.`,
-      data: { retryAfterSeconds },
-    });
-  };
-
-  function wait(wish: Wish, enter: (waiting: Waiting) => void, without: ReadonlySet<Slot> = new Set()) {
+  async #wait(
+    wish: Wish,
+    enter: (waiting: Waiting) => void,
+    without: ReadonlySet<Slot> = new Set(),
+  ): Promise<Slot> {
+    const { waitMs } = this.#rules.queue;
     const { promise, resolve, reject } = Promise.withResolvers<Slot>();
     const waiting: Waiting = { wish, without, accept: resolve, reject };
     const tooLong = () => {
-      const message = `no upstream became free within ${rules.queue.waitMs / 1000} s`;
-      dismiss(waiting, busy(message, turnMs(wish) * queue.size()));
+      const message = `no upstream became free within ${waitMs / 1000} s`;
+      this.#dismiss(waiting, busy(message, this.#turnMs(wish) * this.#queue.size()));
     };
-    const leave = () => dismiss(waiting, wish.signal.reason);
-    const timer = setTimeout(tooLong, rules.queue.waitMs);
+    const leave = () => this.#dismiss(waiting, wish.signal.reason);
+    const timer = setTimeout(tooLong, waitMs);
     wish.signal.addEventListener("abort", leave, { once: true });
     enter(waiting);
-    tellQueue();
-    return promise.finally(() => {
+    this.#tellQueue();
+    return await promise.finally(() => {
       clearTimeout(timer);
       wish.signal.removeEventListener("abort", leave);
     });
   }
 
-  function enqueue(waiting: Waiting): void {
+  #enqueue(waiting: Waiting): void {
     const { wish, reject } = waiting;
-    const pushed = queue.push(wish.requester, waiting);
-    if ("refusedBy" in pushed) {
-      const { perRequester, total } = rules.queue;
-      // A requester's place in the queue becomes free when it was its turn, any place when it was anybody's.
-      if (pushed.refusedBy === "total") reject(busy(`${total} requests wait already`, turnMs(wish)));
-      else reject(busy(`${perRequester} requests of yours wait already`, roundMs(wish)));
-      return;
+    const { perRequester, total } = this.#rules.queue;
+    const pushed = this.#queue.push(wish.requester, waiting);
+    if ("dropped" in pushed) {
+      const { dropped } = pushed;
+      dropped?.reject(busy("the queue is full, and others wait with less", this.#roundMs(dropped.wish)));
+    } else if (pushed.refusedBy === "total") {
+      reject(busy(`${total} requests wait already`, this.#turnMs(wish)));
+    } else {
+      reject(busy(`${perRequester} requests of yours wait already`, this.#roundMs(wish)));
     }
-    const { dropped } = pushed;
-    if (dropped === undefined) return;
-    dropped.reject(busy("the queue is full, and others wait with less", roundMs(dropped.wish)));
   }
 
-  /** The place that a request goes on with after its upstream failed; undefined when no other has its model. */
-  async function findOther(wish: Wish, from: Slot, tried: ReadonlySet<Slot>): Promise<Slot | undefined> {
-    vacate(from);
-    if (stopReason || serving(wish, tried).length === 0) return undefined;
-    const free = pick(wish, tried);
-    if (free) return occupy(free);
-    return await wait(wish, (waiting) => queue.pushFirst(wish.requester, waiting), tried).catch(
-      () => undefined,
-    );
+  #dismiss(waiting: Waiting, error: unknown): void {
+    if (!this.#queue.remove(waiting.wish.requester, waiting)) return;
+    waiting.reject(error);
+    this.#tellQueue();
   }
 
-  function leaseOf(wish: Wish, first: Slot): Lease {
+  /** Milliseconds in which one of this wish's places is expected to become free. */
+  #turnMs(wish: Wish): number {
+    const places = Math.min(placesOf(this.#serving(wish)), this.#rules.capacity);
+    return this.#requestMs / Math.max(1, places);
+  }
+
+  /** Milliseconds in which each requester that waits is expected to have had a turn. */
+  #roundMs(wish: Wish): number {
+    return this.#turnMs(wish) * Math.max(1, this.#queue.requesters());
+  }
+
+  #leaseOf(wish: Wish, first: Slot): Lease {
     const startedAt = performance.now();
     const tried = new Set<Slot>();
     let slot: Slot | undefined = first;
     let isReleased = false;
     const give = () => {
-      if (slot) vacate(slot);
+      const held = slot;
       slot = undefined;
+      if (held) this.#vacate(held);
     };
     const moveOn = async (error: unknown, signal: AbortSignal): Promise<Slot | undefined> => {
       const from = slot;
       if (from === undefined || signal.aborted) return undefined;
       tried.add(from);
       slot = undefined;
-      slot = await findOther({ ...wish, signal }, from, tried);
-      if (slot) log.warn({ from: from.name, to: slot.name, error }, "a request moved on to another upstream");
+      slot = await this.#findOther({ ...wish, signal }, from, tried);
+      if (slot) {
+        this.#log.warn({ from: from.name, to: slot.name, error }, "a request moved on to another upstream");
+      }
       if (isReleased) give();
       return slot;
     };
     return {
       upstream: { generate: (input) => generateWithFailover(first, input, moveOn) },
-      release() {
+      release: () => {
         if (isReleased) return;
         isReleased = true;
-        requestMs += LATEST_WEIGHT * (performance.now() - startedAt - requestMs);
+        this.#requestMs += LATEST_WEIGHT * (performance.now() - startedAt - this.#requestMs);
         give();
       },
     };
   }
 
-  await Promise.all(slots.map(({ watch }) => watch.first));
-  return {
-    listModels: () => mergeModels(up().flatMap(({ watch }) => watch.models())),
-    capacityFor(models) {
-      const useful = up().filter((slot) => models.some((model) => has(slot, model)));
-      return Math.min(
-        rules.capacity,
-        useful.reduce((sum, { capacity }) => sum + capacity, 0),
-      );
-    },
-    async acquire(wish) {
-      wish.signal.throwIfAborted();
-      if (stopReason) throw stopReason;
-      if (serving(wish).length === 0) throw refusalOf(slots, wish);
-      const free = pick(wish);
-      return leaseOf(wish, free ? occupy(free) : await wait(wish, enqueue));
-    },
-    snapshot: () => ({ upstreams: slots.map(statusOf), queued: queue.size(), running }),
-    subscribe(listener) {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-    stop(reason) {
-      stopReason ??= reason;
-      for (const { watch } of slots) watch.stop();
-      for (const waiting of queue.items()) dismiss(waiting, stopReason);
-    },
-  };
+  /** The place that a request goes on with after its upstream failed; undefined when no other has its model. */
+  async #findOther(wish: Wish, from: Slot, tried: ReadonlySet<Slot>): Promise<Slot | undefined> {
+    this.#vacate(from);
+    if (this.#stopReason || this.#serving(wish, tried).length === 0) return undefined;
+    const free = this.#pick(wish, tried);
+    if (free) return this.#occupy(free);
+    const enter = (waiting: Waiting) => this.#queue.pushFirst(wish.requester, waiting);
+    return await this.#wait(wish, enter, tried).catch(() => undefined);
+  }
+}
+
+function placesOf(slots: readonly Slot[]): number {
+  return slots.reduce((sum, { capacity }) => sum + capacity, 0);
+}
+
+function busy(message: string, waitMs: number): InfernetError {
+  const retryAfterSeconds = Math.min(MOST_RETRY_SECONDS, Math.max(1, Math.ceil(waitMs / 1000)));
+  return new InfernetError("node-busy", message, {
+    hint: `Send the request again in ${retryAfterSeconds} s, or choose another node: nothing was charged.`,
+    data: { retryAfterSeconds },
+  });
 }
 
 function loadOf({ running, capacity }: Slot): number {
