@@ -20,6 +20,7 @@ import { type JobResult, readResult } from "./result.ts";
 import { type Buyer, type BuyerDeps, createBuyer } from "./routing/buyer.ts";
 import { createMarket, type MarketDeps } from "./routing/market.ts";
 import { openMeasures } from "./routing/measures.ts";
+import { type CountTokens, createRecount } from "./routing/recount.ts";
 import { openVerdicts, type Verdict } from "./routing/verdicts.ts";
 import { closeLeftSession } from "./sessions/left-session.ts";
 import type { SessionSettings } from "./sessions/session-opening.ts";
@@ -54,7 +55,11 @@ const PATIENCE_MS = 20_000;
 /** Half a USDC, ten minutes. */
 const SESSION_SETTINGS: SessionSettings = { depositUsdc: 500_000n, idleSeconds: 600 };
 
-export type BuyerOptions = Pick<BuyerDeps, "aliases" | "random" | "limits"> & Pick<MarketDeps, "refreshMs">;
+export type BuyerOptions = Pick<BuyerDeps, "aliases" | "random" | "limits"> &
+  Pick<MarketDeps, "refreshMs"> & {
+    /** By model name: what its answers are counted with again. */
+    counters?: ReadonlyMap<string, CountTokens> | undefined;
+  };
 
 export type RequesterSnapshot = {
   active: Hex[];
@@ -187,9 +192,10 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
       const found = await recoverJobs(chain, ledger, account);
       return found.map((jobId) => reportJob(ledger.findJob(jobId)!));
     },
-    createBuyer: ({ refreshMs, ...options } = {}) =>
+    createBuyer: ({ refreshMs, counters = new Map(), ...options } = {}) =>
       createBuyer({
         ...options,
+        check: createRecount({ counters, ledger, sessions, log }),
         market: createMarket({ chain, clock, log, allowPrivate, ...(refreshMs ? { refreshMs } : {}) }),
         measures: openMeasures({ store, clock }),
         verdicts,

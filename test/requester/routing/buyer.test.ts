@@ -228,20 +228,24 @@ describe("buying on the market", function () {
     expect(JSON.parse(payloads[0]!).choices[0].message.content).to.equal(words(20).join(""));
   });
 
-  it("asks a node that lied no more, says why, and asks it again once it is forgiven", async () => {
-    await sell(ANSWER, ANSWER);
-    open();
-    const { jobId } = await buy();
-    wallet.store.transact(() => {
-      const evidence = JSON.stringify({ reason: "it counted too much" });
-      wallet.store.db.prepare("UPDATE jobs SET evidence = ? WHERE job_id = ?").run(evidence, jobId);
+  it("gives the client the answer of a node that inflates its counts, asks it no more, and again once it is forgiven", async () => {
+    await sell([...words(20), { usage: [12, 40] }], ANSWER);
+    const countWords = async (text: string) => text.split(" ").length;
+    open({ counters: new Map([["tiny", countWords]]) });
+    const isClosed = new Promise<void>((resolve) => {
+      wallet.requester.sessions.subscribe(({ type }) => type === "closed" && resolve());
     });
+    const { jobId, text: told } = await buy();
+    expect(told).to.equal(words(20).join(""));
+    await isClosed;
+    const reason = "the delivery counts 40 completion tokens where the model's vocabulary counts 21";
+    expect(wallet.requester.dropped()).to.deep.equal([{ node: nodes[0]!.address, reason }]);
+    expect(JSON.parse((await wallet.requester.status(jobId)).evidence!)).to.include({ told: 40, most: 32 });
     expect(outcomes(await buy())).to.deep.equal([[nodes[1]!.address, "served"]]);
-    expect(rowOf(nodes[0]!)!.dropped).to.equal("it counted too much");
+    expect(rowOf(nodes[0]!)!.dropped).to.equal(reason);
     const failure = await failureOf(() => buy({}, { omit: [nodes[1]!.address] }));
-    expect([failure.code, failure.hint]).to.deep.equal(["no-node", "See `infernet nodes` for others."]);
-    expect(failure.message).to.contain("it counted too much");
-    await wallet.requester.sessions.close(jobId);
+    expect(failure.code).to.equal("no-node");
+    expect(failure.message).to.contain(reason);
     expect(wallet.requester.forgive(nodes[0]!.address)).to.equal(true);
     expect(wallet.requester.forgive(nodes[0]!.address), "once").to.equal(false);
     expect(outcomes(await buy())).to.deep.equal([[nodes[0]!.address, "served"]]);
