@@ -31,6 +31,7 @@ import { restoreCommand } from "./commands/restore.ts";
 import { closeSessionCommand } from "./commands/session/close.ts";
 import { listSessionsCommand } from "./commands/session/list.ts";
 import { openSessionCommand } from "./commands/session/open.ts";
+import { spendingCommand } from "./commands/spending.ts";
 import { addressCommand } from "./commands/wallet/address.ts";
 import { balanceCommand } from "./commands/wallet/balance.ts";
 import { createCommand } from "./commands/wallet/create.ts";
@@ -91,6 +92,7 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
   addCommand(program, workerCommand, launch);
   addCommand(program, nodesCommand, launch);
   addCommand(program, modelsCommand, launch);
+  addCommand(program, spendingCommand, launch);
   addCommand(program, doctorCommand, launch);
   addCommand(program, backupCommand, launch);
   addCommand(program, restoreCommand, launch);

@@ -6,6 +6,14 @@ import { formatUsdc, type Prices, parseUsdc } from "../protocol/price.ts";
 const SECONDS_PER_UNIT: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
 const MAX_UINT64 = (1n << 64n) - 1n;
 
+/** A UTC day or an ISO 8601 time, as Unix seconds. */
+export function parseMoment(text: string): number {
+  const ms = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2})?Z)?$/.test(text) ? Date.parse(text) : Number.NaN;
+  if (Number.isNaN(ms))
+    throw new InvalidArgumentError("Write a UTC day or time, like 2026-11-30 or 2026-11-30T18:00Z.");
+  return ms / 1000;
+}
+
 /** An amount of USDC such as `1.25`, in base units. */
 export function parseAmount(text: string): bigint {
   return orInvalid(() => parseUsdc(text), "Write it in USDC, like 1.25 (at most 6 decimal places).");

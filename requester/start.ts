@@ -26,6 +26,7 @@ import { closeLeftSession } from "./sessions/left-session.ts";
 import type { SessionSettings } from "./sessions/session-opening.ts";
 import { createSessions, type Sessions } from "./sessions/sessions.ts";
 import { createSettlement, type Refund, type RefundWish } from "./settlement.ts";
+import { readSpending, type Spending, type SpendingFilter } from "./spending.ts";
 import type { Bill, SubmitEvent, SubmitInput } from "./submission.ts";
 import { submitRequest } from "./submit.ts";
 import { tendJobs } from "./tending.ts";
@@ -97,6 +98,8 @@ export type Requester = {
   recover(): Promise<JobReport[]>;
   /** A buyer on the market whose answers this requester pays for. Its caller stops it, before the requester. */
   createBuyer(options?: BuyerOptions): Buyer;
+  /** What requests have cost so far. */
+  spending(filter?: SpendingFilter): Spending;
   /** Nodes that are not asked any more, and why. */
   dropped(): Verdict[];
   /** Lets a dropped node be asked again; says whether it was dropped. */
@@ -202,6 +205,7 @@ export async function startRequester(deps: RequesterDeps): Promise<Requester> {
         ask: sessions.ask,
         maxCharge: () => desk.affordable(undefined),
       }),
+    spending: (filter) => readSpending(store, filter),
     dropped: () => verdicts.all(),
     forgive: (node) => verdicts.forgive(node),
     async stop() {

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { gatewayStatusSchema } from "../../requester/gateway/status.ts";
 
 const usdc = z.string().regex(/^\d+\.\d{6}$/);
+const exactUsdc = z.string().regex(/^\d+\.\d{12}$/);
 const price = z.string().regex(/^\d+\.\d{2,12}$/);
 const integerText = z.string().regex(/^\d+$/);
 const count = z.int().nonnegative();
@@ -63,6 +64,11 @@ const session = z.strictObject({
 });
 const served = { requests: count, promptTokens: count, completionTokens: count, costUsdc: z.string() };
 const files = z.array(z.strictObject({ name: text, bytes: count, sha256: z.string().length(64) }));
+
+const spent = {
+  ...{ requests: count, promptTokens: count, completionTokens: count },
+  ...{ costUsdc: exactUsdc, pendingUsdc: exactUsdc },
+};
 
 export const JSON_FORMS: Readonly<Record<string, z.ZodType>> = {
   completion: z.strictObject({ shell: text, script: text }),
@@ -150,6 +156,21 @@ export const JSON_FORMS: Readonly<Record<string, z.ZodType>> = {
     ...{ openTx: word.nullable(), openGas: count.nullable() },
     settled: z.strictObject({ chargeUsdc: usdc, returnedUsdc: usdc }).nullable(),
     ...{ text, finishReason: text, firstTokenMs: z.number().nonnegative() },
+  }),
+  spending: z.strictObject({
+    total: z.strictObject(spent),
+    openingFeesUsdc: usdc,
+    days: z.array(z.strictObject({ day: z.iso.date(), ...spent })),
+    nodes: z.array(z.strictObject({ node: address, ...spent })),
+    models: z.array(z.strictObject({ model: text, ...spent })),
+    requests: z.array(
+      z.strictObject({
+        ...{ requestId: word, jobId: word, node: address, model: text, createdAt: time },
+        state: z.enum(["running", "lost", "ended", "refused"]),
+        ...{ promptTokens: count, completionTokens: count, estimated: z.boolean() },
+        ...{ costUsdc: exactUsdc, pendingUsdc: exactUsdc },
+      }),
+    ),
   }),
   "job status": job,
   "job wait": job,

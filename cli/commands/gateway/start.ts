@@ -25,6 +25,7 @@ type Options = GatewayPlaceFlags & {
   idle?: string;
   atExit: "close" | "keep";
   account?: Address;
+  recount?: Record<string, string>;
 };
 
 /** How long requests may go on when the gateway is ended. */
@@ -39,6 +40,10 @@ export const gatewayCommand: CommandSpec<Options, undefined> = {
     new Option("--model-alias <NAME=MODEL>", "a name of your own for a model; repeat for more").argParser(
       collectAlias,
     ),
+    new Option(
+      "--recount <NAME=FILE>",
+      "count this model's answers again with the vocabulary of a GGUF file; repeat for more",
+    ).argParser(collectAlias),
     new Option("--prefer <node>", "ask this node first while it serves; repeat for more").argParser(
       collectNode,
     ),
@@ -88,16 +93,20 @@ async function start(
   settings: GatewaySettings,
   options: Options,
 ): Promise<{ gateway: Gateway; buyer: Buyer }> {
-  const [{ startGateway }, { describeStatus }, { systemClock }, { readBudget }] = await Promise.all([
-    import("../../../requester/gateway/server.ts"),
-    import("../../../requester/gateway/status.ts"),
-    import("../../../runtime/clock.ts"),
-    import("../../budget-settings.ts"),
-  ]);
+  const [{ startGateway }, { describeStatus }, { systemClock }, { readBudget }, { countersOf }] =
+    await Promise.all([
+      import("../../../requester/gateway/server.ts"),
+      import("../../../requester/gateway/status.ts"),
+      import("../../../runtime/clock.ts"),
+      import("../../budget-settings.ts"),
+      import("../../../requester/routing/recount.ts"),
+    ]);
   const { perDay } = readBudget((await context.config()).home, context.terminal.env);
   const log = await context.log("warn");
   const aliases = options.modelAlias ?? {};
-  const buyer = requester.createBuyer({ aliases: new Map(Object.entries(aliases)) });
+  const { counters, close } = countersOf(new Map(Object.entries(options.recount ?? {})));
+  context.atEnd(close);
+  const buyer = requester.createBuyer({ aliases: new Map(Object.entries(aliases)), counters });
   context.atEnd(() => buyer.stop());
   const dayOf = () => {
     const left = requester.snapshot().dayLeft;

@@ -229,7 +229,8 @@ describe("buying on the market", function () {
   });
 
   it("gives the client the answer of a node that inflates its counts, asks it no more, and again once it is forgiven", async () => {
-    await sell([...words(20), { usage: [12, 40] }], ANSWER);
+    await sellAt(0, [...words(20), { usage: [12, 40] }], { receiptTimeoutSeconds: 1 });
+    await sellAt(1, ANSWER);
     const countWords = async (text: string) => text.split(" ").length;
     open({ counters: new Map([["tiny", countWords]]) });
     const isClosed = new Promise<void>((resolve) => {
