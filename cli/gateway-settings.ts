@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { InvalidArgumentError } from "commander";
 import { z } from "zod";
 import { InfernetError } from "../protocol/errors.ts";
-import { type Prices, parseUsdc } from "../protocol/price.ts";
+import type { Prices } from "../protocol/price.ts";
 import {
   environmentSource,
   flagSource,
@@ -12,7 +12,7 @@ import {
   type Source,
 } from "../runtime/config.ts";
 import { systemCode } from "../runtime/private-file.ts";
-import { formatPrice, parseDuration, parsePrice } from "./values.ts";
+import { formatPrice, parsePrice } from "./values.ts";
 
 /** The settings of the file's `gateway` section; each is a flag of `infernet gateway`, too. */
 export const GATEWAY_SETTINGS = {
@@ -20,11 +20,6 @@ export const GATEWAY_SETTINGS = {
   port: z.coerce.number("expected a number").int().min(0).max(65_535),
   tokenFile: z.string().min(1).optional(),
   maxPrice: readWith((text) => formatPrices(parsePrices(text))).optional(),
-  sessionUsdc: readWith(parseUsdc),
-  idle: readWith((text) => {
-    parseDuration(text);
-    return text;
-  }),
 };
 
 export type GatewaySettings = {
@@ -32,24 +27,18 @@ export type GatewaySettings = {
   port: number;
   token: string | undefined;
   maxPrice: Prices | undefined;
-  sessionUsdc: bigint;
-  idleSeconds: number;
 };
 
-/** Half a USDC a session, closed after ten minutes without a request. */
-const DEFAULTS = { host: "127.0.0.1", port: 8402, sessionUsdc: "0.5", idle: "10m" };
+const DEFAULTS = { host: "127.0.0.1", port: 8402 };
 const LEAST_TOKEN_LENGTH = 16;
 
 type Place = { home: string; env: NodeJS.ProcessEnv; flags?: Readonly<Record<string, unknown>> };
 
 /** The settings that count. Throws `bad-config` that names the source and what is wrong with it. */
 export function readGatewaySettings(place: Place): GatewaySettings {
-  const { host, port, tokenFile, maxPrice, sessionUsdc, idle } = resolveSettings(
-    GATEWAY_SETTINGS,
-    gatewaySources(place),
-  );
+  const { host, port, tokenFile, maxPrice } = resolveSettings(GATEWAY_SETTINGS, gatewaySources(place));
   return {
-    ...{ host, port, sessionUsdc, idleSeconds: parseDuration(idle) },
+    ...{ host, port },
     token: readToken(tokenFile, place.env),
     maxPrice: maxPrice === undefined ? undefined : parsePrices(maxPrice),
   };

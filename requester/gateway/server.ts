@@ -159,7 +159,7 @@ function eventOf({ route: path, model }: Order, end: PurchaseEnd): GatewayEvent 
   const isKnown = end.error instanceof InfernetError;
   const { code, message } = isKnown
     ? (end.error as InfernetError)
-    : { code: "bug", message: String(end.error) };
+    : { code: "bug", message: "something went wrong on this side" };
   return { type: "failed", path, model, code, message, charge: chargedOf(end.error) };
 }
 

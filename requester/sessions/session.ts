@@ -43,6 +43,8 @@ const UNKNOWN_ENDS: readonly ErrorCode[] = [
 ];
 /** A node's refusals that are about the session: it serves nothing more. */
 const SESSION_ENDS: readonly ErrorCode[] = ["job-closed", "job-expired", "job-not-funded", "job-not-found"];
+/** Another session may serve a request that was refused so before it began. */
+const SERVED_ELSEWHERE: readonly ErrorCode[] = [...SESSION_ENDS, "receipt-too-small"];
 const MILLION = 1_000_000n;
 
 export class Session {
@@ -58,6 +60,8 @@ export class Session {
   readonly #left = new AbortController();
   /** A request that a limit of its caller's may stop; it runs alone. */
   #bound: Hex | undefined;
+  /** Its node wants more than we know of: it still counts for requests whose end was not seen. */
+  #isCrowded = false;
 
   /** `onBroken` is told when its node has lied: it gets nothing more. */
   constructor(deps: SessionDeps, job: LedgerJob, openBlock: number, onBroken: (session: Session) => void) {
@@ -125,6 +129,7 @@ export class Session {
   fits({ isBound, reserve }: Size, most: bigint): boolean {
     if (this.isRetired || this.#broken.signal.aborted || this.#bound !== undefined) return false;
     if (this.secondsLeft() <= 0 || this.room() < reserve) return false;
+    if (this.#isCrowded && this.#hasLost()) return false;
     // What a limit may stop runs alone: coverage that others leave over would be added to its limit.
     return !isBound || (this.active === 0 && !this.#hasLost() && this.#account.coverage() <= most);
   }
@@ -278,6 +283,7 @@ export class Session {
     }
     ledger.requests.refuse(requestId, clock.nowSeconds());
     if (SESSION_ENDS.includes(code)) this.isRetired = true;
+    this.#isCrowded = code === "receipt-too-small" && this.#hasLost();
   }
 
   /** Its node lied: nothing more is signed for it, and its other requests end. */
@@ -336,7 +342,7 @@ export class Session {
   }
 }
 
-/** Whether a node's refusal says that the session, not the request, is at its end: the request may have another one. */
+/** Whether a node's refusal is about the session, not the request: the request may have another one. */
 export function isSessionEnd(error: unknown): boolean {
-  return error instanceof InfernetError && SESSION_ENDS.includes(error.code) && !("charge" in error.data);
+  return error instanceof InfernetError && SERVED_ELSEWHERE.includes(error.code) && !("charge" in error.data);
 }

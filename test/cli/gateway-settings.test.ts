@@ -25,18 +25,17 @@ describe("the gateway's settings", () => {
     return "none";
   };
 
-  it("are the loopback, port 8402, no token, half a USDC a session and ten minutes unless told otherwise", () => {
+  it("are the loopback, port 8402 and no token unless told otherwise", () => {
     expect(read()).to.deep.equal({
       ...{ host: "127.0.0.1", port: 8402, token: undefined, maxPrice: undefined },
-      ...{ sessionUsdc: 500_000n, idleSeconds: 600 },
     });
   });
 
   it("come from flags, else INFERNET_GATEWAY_ variables, else the file", () => {
-    keep({ port: 1, host: "::1", maxPrice: "1:2", sessionUsdc: "0.1", idle: "1h" });
+    keep({ port: 1, host: "::1", maxPrice: "1:2" });
     const env = { INFERNET_GATEWAY_PORT: "2", INFERNET_GATEWAY_MAX_PRICE: "0.5:1.5" };
     expect(read({ port: "3" }, env)).to.deep.include({
-      ...{ port: 3, host: "::1", sessionUsdc: 100_000n, idleSeconds: 3600 },
+      ...{ port: 3, host: "::1" },
       maxPrice: { inputPrice: 500_000n, outputPrice: 1_500_000n },
     });
   });
@@ -55,9 +54,8 @@ describe("the gateway's settings", () => {
   it("refuse what is wrong, naming it and where it came from, and no token in full", () => {
     expect(errorOf({ port: "70000" })).to.match(/^bad-config: flags: --port/);
     expect(errorOf({ maxPrice: "1" })).to.match(/--max-price.*IN:OUT/);
-    expect(errorOf({ idle: "soon" })).to.match(/--idle/);
     expect(errorOf({ host: "http://127.0.0.1" })).to.match(/--host/);
-    expect(errorOf({}, { INFERNET_GATEWAY_SESSION_USDC: "much" })).to.match(/INFERNET_GATEWAY_SESSION_USDC/);
+    expect(errorOf({}, { INFERNET_GATEWAY_MAX_PRICE: "much" })).to.match(/INFERNET_GATEWAY_MAX_PRICE/);
     expect(errorOf({ tokenFile: join(home, "none") })).to.match(/bad-config: cannot read .*ENOENT/);
     for (const token of ["short", "with a space in the middle"]) {
       const told = errorOf({}, { INFERNET_GATEWAY_TOKEN: token });

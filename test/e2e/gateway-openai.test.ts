@@ -44,8 +44,8 @@ describe("OpenAI's client on a real market", function () {
       openMarket({ upstream: [...EMBEDDED, "--embeddings"] }),
       openEmbedded({ modelFile: tinyModelFile(), modelName: MODEL, threads: 1 }),
     ]);
-    worker = await market.startWorker("--log-level", "error");
-    gateway = await startGatewayProcess(market, "--model-alias", `gpt-4o=${MODEL}`);
+    worker = await market.startWorker("--log-level", "error", "--capacity", "32");
+    gateway = await startGatewayProcess(market, "--model-alias", `gpt-4o=${MODEL}`, "--at-exit", "keep");
     client = gateway.client;
   });
   after(async () => {
@@ -163,14 +163,6 @@ describe("OpenAI's client on a real market", function () {
     }
   });
 
-  it("leaves in mid-stream, and pays for what the node had released", async () => {
-    const stream = await client.chat.completions.create({ ...CHAT, max_tokens: 1000, stream: true });
-    for await (const _chunk of stream) break;
-    const failed = await gateway.event("failed", ({ code }) => code === "interrupted");
-    const all = costOf({ prompt_tokens: 100, completion_tokens: 1000 }) / 1_000_000n;
-    expect(baseUnits(failed.chargeUsdc) < all).to.equal(true);
-  });
-
   it("meets errors as the classes that it knows", async () => {
     const failures: [() => Promise<unknown>, new (...args: never[]) => Error, number][] = [
       [() => client.chat.completions.create({ ...CHAT, n: 2 }), OpenAI.BadRequestError, 400],
@@ -192,21 +184,70 @@ describe("OpenAI's client on a real market", function () {
     }
   });
 
-  it("paid out of one session, which the status shows, and which comes back at the end to the base unit", async () => {
-    const port = new URL(gateway.url).port;
+  it("asks twenty times at once", async () => {
+    const prompts = Array.from({ length: 20 }, (_, index) => `${PROMPT} (${index})`);
+    const answers = await Promise.all(
+      prompts.map((content) =>
+        client.chat.completions.create({ ...CHAT, max_tokens: 8, messages: [{ role: "user", content }] }),
+      ),
+    );
+    expect(answers.every(({ usage }) => usage!.completion_tokens > 0)).to.equal(true);
+  });
+
+  it("paid out of one session, which the status shows, and which the next gateway goes on with", async () => {
+    const { port } = new URL(gateway.url);
+    const second = market.watch("buyer", ["gateway", "--port", port]);
+    expect((await second.ended).exitCode, second.said.stderr).to.equal(8);
     const status = await market.buyerJson("gateway", "status", "--port", port);
-    expect(status.requests.served).to.equal(gateway.events("served").length);
+    expect(status.requests).to.deep.include({ running: 0, served: gateway.events("served").length });
     expect(status.sessions).to.have.length(1);
     expect(status.sessions[0]).to.include({ node: market.node, model: MODEL, state: "open", active: 0 });
     expect(status.routes[0]).to.include({ node: market.node, model: MODEL, dropped: null });
+    await stop();
+    const [stopped] = gateway.events("stopped");
+    expect(stopped).to.include({ closed: 0, lockedUsdc: status.lockedUsdc, returnsAt: status.returnsAt });
+    gateway = await startGatewayProcess(market, "--at-exit", "keep");
+    await gateway.client.chat.completions.create({ ...CHAT, max_tokens: 3 });
+    expect(gateway.events("sessionOpened")).to.deep.equal([]);
+  });
+
+  it("leaves in mid-stream, pays for what the node had released, and asks the next at once", async () => {
+    const stream = await gateway.client.chat.completions.create({ ...CHAT, max_tokens: 1000, stream: true });
+    for await (const _chunk of stream) break;
+    const failed = await gateway.event("failed", ({ code }) => code === "interrupted");
+    const all = costOf({ prompt_tokens: 100, completion_tokens: 1000 }) / 1_000_000n;
+    expect(baseUnits(failed.chargeUsdc) < all).to.equal(true);
+    for (let index = 0; index < 3; index += 1) {
+      const next = await gateway.client.chat.completions.create({ ...CHAT, max_tokens: 1000, stream: true });
+      for await (const _chunk of next) break;
+    }
+    const answer = await gateway.client.chat.completions.create({ ...CHAT, max_tokens: 3 });
+    expect(answer.usage!.completion_tokens).to.be.within(1, 3);
+  });
+
+  it("is answered at once by the next gateway, too, while the node still counts for what was left", async () => {
+    await stop();
+    gateway = await startGatewayProcess(market);
+    const answer = await gateway.client.chat.completions.create({ ...CHAT, max_tokens: 3 });
+    expect(answer.usage!.completion_tokens).to.be.within(1, 3);
+  });
+
+  it("gets what is left at the end, to the base unit", async () => {
+    const { sessions } = await market.buyerJson("gateway", "status", "--port", new URL(gateway.url).port);
+    await stop();
+    expect(gateway.events("stopped")[0]).to.include({ closed: sessions.length });
+    const settled = await Promise.all(
+      sessions.map(({ jobId }: { jobId: string }) => worker.event("settled", jobId)),
+    );
+    const claimed = settled.reduce((sum, { claimedUsdc }) => sum + baseUnits(claimedUsdc), 0n);
+    const after = await market.holdings();
+    expect(after.payee).to.equal(claimed);
+    expect(ALLOWANCE - after.requester).to.equal(claimed);
+  });
+
+  async function stop(): Promise<void> {
     gateway.child.kill("SIGTERM");
     const { exitCode, stderr } = await gateway.ended;
     expect(exitCode, stderr).to.equal(0);
-    const [stopped] = gateway.events("stopped");
-    expect(stopped).to.include({ closed: 1 });
-    const settled = await worker.event("settled", status.sessions[0].jobId);
-    const after = await market.holdings();
-    expect(after.payee).to.equal(baseUnits(settled.claimedUsdc));
-    expect(ALLOWANCE - after.requester).to.equal(after.payee);
-  });
+  }
 });

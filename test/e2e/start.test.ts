@@ -59,6 +59,18 @@ describe("npm start's trip", function () {
     expect(leftovers()).to.deep.equal([]);
   });
 
+  it("does the same through the gateway with OpenAI's client: both sides tell one bill, and nothing is left", async () => {
+    const { trip, leftovers } = startTrip("--gateway", "--json", "hello world");
+    const { exitCode, stdout, stderr } = await trip.ended;
+    expect(exitCode, stderr).to.equal(0);
+    const { served, jobChargeUsdc, claimedUsdc, requesterPaid, payeeReceived, answer } = JSON.parse(stdout);
+    const charge = formatUsdc(chargeOf([served], PRICES));
+    expect(answer).not.to.equal("");
+    expect(served.chargeUsdc).to.equal(charge);
+    expect([jobChargeUsdc, claimedUsdc, requesterPaid, payeeReceived]).to.deep.equal(Array(4).fill(charge));
+    expect(leftovers()).to.deep.equal([]);
+  });
+
   it("ends with 130 when it is interrupted in the middle, and leaves no process and no file", async () => {
     const { trip, leftovers } = startTrip("hello world");
     await trip.until(({ stderr }) => /^Live /m.test(stderr));

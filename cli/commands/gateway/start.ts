@@ -4,7 +4,7 @@ import { InvalidArgumentError, Option } from "commander";
 import type { Address } from "../../../protocol/bytes.ts";
 import type { Gateway } from "../../../requester/gateway/server.ts";
 import type { Buyer } from "../../../requester/routing/buyer.ts";
-import type { Requester } from "../../../requester/start.ts";
+import type { Requester, RequesterDeps } from "../../../requester/start.ts";
 import type { CommandSpec } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { ACCOUNT_OPTION } from "../../gas-flags.ts";
@@ -12,7 +12,7 @@ import { GATEWAY_PLACE_OPTIONS, type GatewayPlaceFlags } from "../../gateway-fla
 import { announceGateway, tellLocked } from "../../gateway-report.ts";
 import type { GatewaySettings } from "../../gateway-settings.ts";
 import { openNewRequester } from "../../requester-session.ts";
-import { parseAddress, parseAmount } from "../../values.ts";
+import { parseAddress, parseAmount, parseDuration } from "../../values.ts";
 
 type Options = GatewayPlaceFlags & {
   allowOrigin?: string[];
@@ -21,8 +21,8 @@ type Options = GatewayPlaceFlags & {
   omit?: Address[];
   maxPrice?: string;
   maxUsdc?: bigint;
-  sessionUsdc?: string;
-  idle?: string;
+  sessionUsdc?: bigint;
+  idle?: number;
   atExit: "close" | "keep";
   account?: Address;
   recount?: Record<string, string>;
@@ -50,8 +50,12 @@ export const gatewayCommand: CommandSpec<Options, undefined> = {
     new Option("--omit <node>", "never ask this node; repeat for more").argParser(collectNode),
     new Option("--max-price <IN:OUT>", "the most per million tokens, in USDC"),
     new Option("--max-usdc <amount>", "the most that one request may cost").argParser(parseAmount),
-    new Option("--session-usdc <amount>", "deposit of a session (default: 0.5)"),
-    new Option("--idle <duration>", "close a session that is not used for so long (default: 10m)"),
+    new Option("--session-usdc <amount>", "deposit of a session (default: requester.sessionUsdc)").argParser(
+      parseAmount,
+    ),
+    new Option("--idle <duration>", "close a session that is not used for so long (default: 10m)").argParser(
+      parseDuration,
+    ),
     new Option("--at-exit <what>", "close sessions at the end, or keep them for the next run")
       .choices(["close", "keep"])
       .default("close"),
@@ -63,8 +67,7 @@ export const gatewayCommand: CommandSpec<Options, undefined> = {
     const { home } = await context.config();
     const { env } = context.terminal;
     const settings = readGatewaySettings({ home, env, flags: ownFlags(options) });
-    const { sessionUsdc: depositUsdc, idleSeconds } = settings;
-    const { requester } = await openNewRequester(context, options.account, { depositUsdc, idleSeconds });
+    const { requester } = await openNewRequester(context, options.account, sessionsOf(options));
     const { gateway, buyer } = await start(context, requester, settings, options);
     context.endItself();
     await announceGateway(context, { gateway, buyer, requester, hasToken: settings.token !== undefined });
@@ -82,9 +85,17 @@ export const gatewayCommand: CommandSpec<Options, undefined> = {
   render: () => "",
 };
 
-/** The flags that are settings, too. */
-function ownFlags({ host, port, tokenFile, maxPrice, sessionUsdc, idle }: Options): Record<string, unknown> {
-  return { host, port, tokenFile, maxPrice, sessionUsdc, idle };
+/** The flags that are settings of the gateway, too. */
+function ownFlags({ host, port, tokenFile, maxPrice }: Options): Record<string, unknown> {
+  return { host, port, tokenFile, maxPrice };
+}
+
+/** How sessions are opened and closed, where flags say otherwise than the settings. */
+function sessionsOf({ sessionUsdc, idle }: Options): NonNullable<RequesterDeps["sessions"]> {
+  return {
+    ...(sessionUsdc === undefined ? {} : { depositUsdc: sessionUsdc }),
+    ...(idle === undefined ? {} : { idleSeconds: idle }),
+  };
 }
 
 async function start(
