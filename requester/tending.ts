@@ -34,9 +34,10 @@ const MOST_ENDED_LOOKED_AT = 20;
 export async function tendJobs(deps: TendingDeps, which: "all" | "left"): Promise<LedgerJob[]> {
   const { ledger, work, log } = deps;
   const tended: LedgerJob[] = [];
+  const now = await readBlockTime(deps.chain, deps.clock);
   for (const { jobId } of which === "all" ? ledger.unfinishedJobs() : await leftJobs(deps)) {
     const before = ledger.findJob(jobId)!;
-    if (isWaiting(deps, before) || !work.take(jobId)) continue;
+    if (isWaiting(before, deps.idleSeconds, now) || !work.take(jobId)) continue;
     try {
       await tendJob(deps, jobId, which);
     } catch (error) {
@@ -60,9 +61,9 @@ async function leftJobs({ chain, clock, ledger }: TendingDeps): Promise<LedgerJo
 }
 
 /** An open session that was used lately waits for the next process that has requests for it. */
-function isWaiting({ idleSeconds, clock }: TendingDeps, job: LedgerJob): boolean {
+function isWaiting(job: LedgerJob, idleSeconds: number, now: number): boolean {
   if (!isSession(job) || (job.phase !== "open" && job.phase !== "streaming")) return false;
-  return isKept(job, idleSeconds, clock.nowSeconds());
+  return now < job.job.deadline && isKept(job, idleSeconds, now);
 }
 
 async function tendJob(deps: TendingDeps, jobId: Hex, which: "all" | "left"): Promise<void> {

@@ -42,6 +42,8 @@ async function findDelivery(
   } catch (error) {
     if (!(error instanceof InfernetError)) throw error;
     if (error.code === "request-in-progress") return "running";
+    // A node that does not know the job has run nothing of it.
+    if (error.code === "job-not-found") return "unknown";
     if (error.code !== "not-found") throw error;
   }
   const { requests } = await client.getJob(requestId);

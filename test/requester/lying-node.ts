@@ -346,7 +346,9 @@ export async function startLyingNode(world: World, terms: Partial<Offer> = {}): 
     `${JOBS_PATH}/:jobId/requests/:requestId`,
     async (request, reply) => {
       const { jobId, requestId } = request.params;
-      const paid = paidJobs.get(jobId as Hex)?.requests.get(requestId as Hex);
+      const job = paidJobs.get(jobId as Hex);
+      if (!job) throw new InfernetError("job-not-found", "no such job");
+      const paid = job.requests.get(requestId as Hex);
       if (!paid) throw new InfernetError("not-found", "no such request");
       if (!paid.delivery) throw new InfernetError("request-in-progress", "it runs");
       const writer = openSse(reply);

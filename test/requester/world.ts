@@ -75,6 +75,7 @@ export async function startBuyer(
     const requester = await startRequester({
       ...{ chain: world.chain, store, log: SILENT, wallet, seed, clock: options.clock ?? systemClock },
       account: options.account,
+      ...(options.sessions ? { sessions: options.sessions } : {}),
       patienceMs: 1_500,
       budget: { ...BUDGET, ...options.budget },
       ...(options.sessions ? { sessions: options.sessions } : {}),
