@@ -6,7 +6,6 @@ import type { UpstreamEntry } from "../provider/dispatch.ts";
 import type { UpstreamSettings } from "../provider/upstreams/open.ts";
 import type { UpstreamModel } from "../provider/upstreams/upstream.ts";
 import type { Context } from "./context.ts";
-import { readUpstreams } from "./provider-settings.ts";
 import {
   collectUpstream,
   type NamedUpstream,
@@ -90,6 +89,7 @@ export async function namesUpstream(context: Context, flags: UpstreamFlags): Pro
 async function namedUpstreams(context: Context, flags: UpstreamFlags): Promise<NamedUpstream[]> {
   if (flags.upstream?.length || hasPlace(flags)) return flags.upstream ?? [];
   const { home } = await context.config();
+  const { readUpstreams } = await import("./provider-settings.ts");
   return readUpstreams(home, context.terminal.env);
 }
 
