@@ -40,6 +40,7 @@ import { exportCommand } from "./commands/wallet/export.ts";
 import { fundCommand } from "./commands/wallet/fund.ts";
 import { importCommand } from "./commands/wallet/import.ts";
 import { withdrawCommand } from "./commands/wallet/withdraw.ts";
+import { stopCommand } from "./commands/worker/stop.ts";
 import { workerCommand } from "./commands/worker.ts";
 import { createContext } from "./context.ts";
 import { addGlobalFlags, configFlagsOf, speechFlagsOf } from "./global-flags.ts";
@@ -71,14 +72,18 @@ export async function runProgram(argv: readonly string[], terminal: Terminal): P
 }
 
 function buildProgram(terminal: Terminal, launch: Launch): Command {
-  const program = new Command("infernet")
+  const program: Command = new Command("infernet")
     .description(
       "Sell LLM inference from your own computer for USDC, and buy it with no account and no API key.",
     )
     .version(packageJson.version, "--version", "print the version")
     .helpOption("-h, --help", "show this help")
     .helpCommand(false)
-    .configureHelp({ showGlobalOptions: true })
+    // Global are those of the program alone: a command below another does not take that one's.
+    .configureHelp({
+      showGlobalOptions: true,
+      visibleGlobalOptions: ({ parent }) => (parent ? [...program.options] : []),
+    })
     .configureOutput({
       writeOut: (text) => void terminal.stdout.write(text),
       // A usage error is told once, by `usageErrorOf`, in the form that --json asks for.
@@ -89,7 +94,9 @@ function buildProgram(terminal: Terminal, launch: Launch): Command {
   addGlobalFlags(program);
 
   addCommand(program, registerCommand, launch);
-  addCommand(program, workerCommand, launch);
+  const worker = addCommand(program, workerCommand, launch);
+  // No flag of `stop` may be called like one of `worker`, which would take it.
+  addCommand(worker, stopCommand, launch);
   addCommand(program, nodesCommand, launch);
   addCommand(program, modelsCommand, launch);
   addCommand(program, spendingCommand, launch);

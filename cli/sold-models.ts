@@ -23,7 +23,8 @@ export async function listedModels(
   priced: readonly PricedModel[],
 ): Promise<ListedModel[]> {
   if (!flags.check) return priced.map((model) => ({ ...model, digest: ZERO_WORD }));
-  return withDigests(priced, await upstreamModels(context, flags));
+  const needed = priced.map(({ name }) => name);
+  return withDigests(priced, await upstreamModels(context, { ...flags, needed }));
 }
 
 /** The upstreams' models, one at least. Throws `model-not-found` when it has none. */

@@ -6,6 +6,7 @@ import type { UpstreamEntry } from "../provider/dispatch.ts";
 import type { UpstreamSettings } from "../provider/upstreams/open.ts";
 import type { UpstreamModel } from "../provider/upstreams/upstream.ts";
 import type { Context } from "./context.ts";
+import { type DockerFlags, startOllamaContainer } from "./docker-flags.ts";
 import {
   collectUpstream,
   type NamedUpstream,
@@ -14,7 +15,7 @@ import {
   UPSTREAM_KINDS,
 } from "./upstream-spec.ts";
 
-export type UpstreamFlags = {
+export type UpstreamFlags = DockerFlags & {
   upstream?: NamedUpstream[];
   upstreamUrl?: string;
   modelFile?: string;
@@ -59,7 +60,7 @@ function parseFeatures(text: string): ModelFeature[] {
 
 /**
  * Opens what flags or settings name, `others` with them, and what is found when neither names anything; the command's
- * end closes all. `capacity` is what an only upstream runs at the same time unless it names its own slots. Throws
+ * end closes all. The container of --docker is one more of the others. `capacity` is what an only upstream runs at the same time unless it names its own slots. Throws
  * `bad-request` or `bad-config`.
  */
 export async function openUpstreamsOf(
@@ -68,9 +69,13 @@ export async function openUpstreamsOf(
   { others = [], capacity }: { others?: readonly UpstreamSettings[]; capacity?: number | undefined } = {},
 ): Promise<UpstreamEntry[]> {
   const named = await namedUpstreams(context, flags);
-  const isAlone = named.length === 0 && !hasPlace(flags) && others.length > 0;
+  const hasOthers = others.length > 0 || flags.docker === true;
+  const isAlone = named.length === 0 && !hasPlace(flags) && hasOthers;
+  // What is wrong with the flags is said before a container is started.
   const chosen = isAlone ? [] : chooseUpstreams({ ...flags, upstream: named }, context.terminal.env);
-  const wanted = [...chosen, ...others];
+  const { url } = flags.docker ? await startOllamaContainer(context, flags) : {};
+  const container: UpstreamSettings[] = url ? [{ kind: "ollama", url }] : [];
+  const wanted = [...chosen, ...others, ...container];
   const { openUpstreams } = await import("../provider/upstreams/open.ts");
   const [only] = wanted;
   const slots = wanted.length === 1 ? (only!.slots ?? capacity) : undefined;

@@ -191,6 +191,15 @@ export const ERROR_MEANINGS: Record<ErrorCode, ErrorMeaning> = {
     meaning: "Another program listens on the port.",
     remedy: "Stop it, or choose another with `--port`.",
   },
+  "docker-unavailable": {
+    meaning: "No Docker engine is found, none answers, or this user may not use it.",
+    remedy: "Install or start Docker as the hint says, or name an engine of this machine in `DOCKER_HOST`.",
+  },
+  "docker-failed": {
+    meaning: "The Docker engine refuses, or the image or the container of Ollama cannot be had.",
+    remedy:
+      "The message is the engine's own. Without a network, `docker load` brings the image; see docs/docker.md.",
+  },
   interrupted: {
     meaning: "Ctrl-C, SIGTERM or a stopping node ended it before it was done.",
     remedy: "What was delivered is charged, the rest comes back. Submit the same again.",

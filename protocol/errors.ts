@@ -54,6 +54,8 @@ export const ERROR_TABLE = {
   "wrong-passphrase": { status: 500, exit: 8 },
   "gateway-unreachable": { status: 503, exit: 8 },
   "port-in-use": { status: 500, exit: 8 },
+  "docker-unavailable": { status: 503, exit: 8 },
+  "docker-failed": { status: 502, exit: 8 },
   // The user ended it: exit 130, as a shell does.
   interrupted: { status: 499, exit: 130 },
 } as const satisfies Record<string, { status: number; exit: number }>;

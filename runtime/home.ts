@@ -16,6 +16,8 @@ export type HomePaths = {
   requesterStore: string;
   providerStore: string;
   tlsFolder: string;
+  /** Which process the worker is, while it runs. */
+  workerProcess: string;
 };
 
 /** The files of a home folder. None need exist. */
@@ -27,5 +29,6 @@ export function homePaths(home: string): HomePaths {
     requesterStore: join(home, "requester.db"),
     providerStore: join(home, "provider.db"),
     tlsFolder: join(home, "tls"),
+    workerProcess: join(home, "worker.json"),
   };
 }

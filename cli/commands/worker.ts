@@ -1,22 +1,28 @@
 // Owns `infernet worker`: serves the node's models for money until it is stopped.
 import { once } from "node:events";
 import { Option } from "commander";
-import type { NodeListing } from "../../chain/chain.ts";
 import { formatUsdc } from "../../protocol/price.ts";
 import type { Provider } from "../../provider/start.ts";
 import type { CommandSpec } from "../command.ts";
 import { type Context, LOCAL_CHAIN_ID } from "../context.ts";
+import { containerNameOf, DOCKER_OPTIONS } from "../docker-flags.ts";
 import { describeFields } from "../event-form.ts";
 import { type Identity, unlockOrCreate } from "../identity.ts";
 import type { Output } from "../output.ts";
-import { needListing } from "../own-node.ts";
 import type { LiveView } from "../tui/live-view.ts";
-import { openUpstreamsOf, UPSTREAM_OPTIONS, type UpstreamFlags } from "../upstream-flags.ts";
+import { openUpstreamsOf, UPSTREAM_OPTIONS } from "../upstream-flags.ts";
 import { collectPricedModel, integerBetween, parseAmount, parseKeepAlive, parseListen } from "../values.ts";
 import { renderProviderEvent } from "../worker-events.ts";
+import {
+  checkWanted,
+  notRegistered,
+  registerNow,
+  type WantedModels,
+  warnIfSwitchedOff,
+} from "../worker-listing.ts";
 import { providerConfigOf, type WorkerFlags } from "../worker-settings.ts";
 
-type Options = WorkerFlags & UpstreamFlags & { pull?: boolean; log?: boolean; printService?: boolean };
+type Options = WorkerFlags & WantedModels & { pull?: boolean; log?: boolean; printService?: boolean };
 type Result = { unit: string } | undefined;
 
 const STOPPING = "stopping: running streams may end, jobs are settled (press Ctrl-C again to stop at once)";
@@ -26,6 +32,11 @@ export const workerCommand: CommandSpec<Options, Result> = {
   summary: "Serve this machine's models for money, until it is stopped",
   options: [
     ...UPSTREAM_OPTIONS,
+    ...DOCKER_OPTIONS,
+    new Option(
+      "--model <name>",
+      "with --docker: a model that the container is to have; repeat for more",
+    ).argParser((name: string, names: string[] = []) => [...names, name]),
     new Option(
       "--keep-alive <time>",
       "how long Ollama keeps a model in memory after its last request: 30m, always, or 0 (default: 24h)",
@@ -81,6 +92,7 @@ export const workerCommand: CommandSpec<Options, Result> = {
     "worker",
     "worker --upstream ollama --price llama3.2:1b=0.04:0.15 --settle worth",
     "worker --upstream ollama,slots=2 --upstream openai=http://127.0.0.1:8000/v1,slots=8 --capacity 6",
+    "worker --docker --model llama3.2",
     "worker --print-service > infernet.service",
   ],
   async run(context, options) {
@@ -149,7 +161,8 @@ async function startWorker(
     context.config(),
     context.log(context.terminal.isRead ? "warn" : "info", view?.log),
   ]);
-  const listing = await registeredListing(context, node);
+  const listed = await chain.getNode(node.address);
+  if (!listed && !context.prompter.canAsk) throw notRegistered(node, options);
   const [{ LOCAL_CHAIN_DEFAULTS, PROVIDER_DEFAULTS }, { PROVIDER_MIGRATIONS }, { homePaths }] =
     await Promise.all([
       import("../../provider/config.ts"),
@@ -160,8 +173,24 @@ async function startWorker(
     ...PROVIDER_DEFAULTS,
     ...(chain.chainId === LOCAL_CHAIN_ID ? LOCAL_CHAIN_DEFAULTS : {}),
   };
+  const [{ startProvider }, { openStore }, { systemClock }, { announceWorker }] = await Promise.all([
+    import("../../provider/start.ts"),
+    import("../../runtime/store.ts"),
+    import("../../runtime/clock.ts"),
+    import("../worker-process.ts"),
+  ]);
+  const paths = homePaths(home);
+  const store = openStore(paths.providerStore, PROVIDER_MIGRATIONS, { exclusive: true });
+  context.atEnd(() => store.close());
+  // Once this process alone holds the ledger, and before anything is started that `worker stop` should end.
+  const worker = announceWorker(home, { container: options.docker ? containerNameOf(options) : null });
+  context.atEnd(() => worker.end());
+  const flags = { ...options, needed: options.model ?? [], isKept: worker.isContainerKept };
+  const listing = listed ?? (await registerNow(context, node, flags));
+  warnIfSwitchedOff(context, listing);
+  checkWanted(options, listing);
   const config = providerConfigOf(options, listing, defaults);
-  const upstreams = await openUpstreamsOf(context, options, { capacity: options.capacity });
+  const upstreams = await openUpstreamsOf(context, flags, { capacity: options.capacity });
   if (options.pull) {
     const { pullMissing } = await import("../model-pull.ts");
     await pullMissing(
@@ -170,14 +199,6 @@ async function startWorker(
       listing.models.map(({ name }) => name),
     );
   }
-  const [{ startProvider }, { openStore }, { systemClock }] = await Promise.all([
-    import("../../provider/start.ts"),
-    import("../../runtime/store.ts"),
-    import("../../runtime/clock.ts"),
-  ]);
-  const paths = homePaths(home);
-  const store = openStore(paths.providerStore, PROVIDER_MIGRATIONS, { exclusive: true });
-  context.atEnd(() => store.close());
   const certificate = options.plainHttp ? null : await loadCertificate(paths.tlsFolder, config.endpoint);
   const { signer } = node;
   const provider = await startProvider({
@@ -185,17 +206,6 @@ async function startWorker(
     clock: systemClock,
   });
   return provider;
-}
-
-async function registeredListing(context: Context, node: Identity): Promise<NodeListing> {
-  const listing = await needListing(context, node.address);
-  if (!listing.active) {
-    context.output.progress(
-      { event: "inactive", node: node.address },
-      "The node is switched off in the Registry: only old jobs are served. Switch it on: infernet node retire --undo",
-    );
-  }
-  return listing;
 }
 
 async function loadCertificate(folder: string, endpoint: string) {

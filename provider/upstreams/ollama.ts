@@ -89,7 +89,7 @@ export function openOllama(settings: OllamaSettings = {}): Upstream {
         const { contextLength, features } = await detailsOf(model.name, digest, client);
         const more = continuing.has(digest) ? (["continue"] as const) : [];
         return {
-          ...{ name: settings.modelName ?? model.name, digest, contextLength },
+          ...{ name: settings.modelName ?? shortName(model.name), digest, contextLength },
           features: [...features, ...more],
         };
       }),
@@ -247,6 +247,11 @@ function readCount(count: unknown, server: string): number {
 
 function toBase64(vector: number[]): string {
   return Buffer.from(Float32Array.from(vector).buffer).toString("base64");
+}
+
+/** As people write it, and as Ollama takes it: without the tag that is meant when none is named. */
+function shortName(name: string): string {
+  return name.replace(/:latest$/, "");
 }
 
 function isSold(name: string, sold: string | undefined): boolean {

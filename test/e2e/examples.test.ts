@@ -7,6 +7,7 @@ import type { Upstream } from "../../provider/upstreams/upstream.ts";
 import { generatePrivateKey } from "../../runtime/signers/secp256k1.ts";
 import { freePort } from "../../tools/demo/processes.ts";
 import { type CommandLine, createCommandLine, type Ended } from "../support/command-line.ts";
+import { DOCKER_EXAMPLES } from "../support/docker-examples.ts";
 import { JSON_FORMS } from "../support/json-forms.ts";
 import type { LoopbackServer } from "../support/loopback-server.ts";
 import { type Market, openMarket } from "../support/market.ts";
@@ -51,6 +52,8 @@ const SCENES: readonly Scene[] = [
   ],
   ["seller", "register && infernet worker"],
   ["seller", "worker --print-service > infernet.service"],
+  ["seller", "worker stop"],
+  ["seller", "worker stop --leave-container"],
   // From here on a worker serves.
   ["seller", "doctor"],
   ["seller", "doctor --upstream ollama --json"],
@@ -139,6 +142,8 @@ const JSON_SCENES: readonly Scene[] = [
   ["seller", "node retire --json"],
   ["seller", "node retire --undo --json"],
   ["seller", "node update --model llama3.2:1b=0.03:0.10 --no-check --json"],
+  // The worker that has served until now.
+  ["seller", "worker stop --json"],
 ];
 /** Until the seller leaves its endpoint, and nobody finds it any more. */
 const LAST_SCENES = SCENES.findIndex(([, example]) => example.startsWith("node update --endpoint"));
@@ -181,7 +186,8 @@ describe("the examples of every command's help", function () {
 
   it("are these, and no other", async () => {
     const told = await examplesBelow(newcomer, []);
-    expect(told.sort()).to.deep.equal(SCENES.map(([, example]) => example).sort());
+    const played = [...SCENES.map(([, example]) => example), ...DOCKER_EXAMPLES];
+    expect(told.sort()).to.deep.equal(played.sort());
   });
 
   it("have a form for the JSON of every command", () => {
@@ -215,7 +221,7 @@ describe("the examples of every command's help", function () {
     );
     const shellOutput = words.indexOf(">");
     if (shellOutput >= 0) return market.watch("seller", words.slice(0, shellOutput)).ended;
-    if (words[0] === "worker") return live("seller", words, "your node is live");
+    if (words[0] === "worker" && words[1] !== "stop") return live("seller", words, "your node is live");
     if (words[0] === "gateway") return besideGateway(words);
     if (who === "importer") return importKey(words);
     if (who === "newcomer") return newcomer.run(words);
@@ -276,7 +282,7 @@ async function examplesBelow(user: CommandLine, command: readonly string[]): Pro
 function commandOf(example: string): string {
   const [first, second] = example.split(" ");
   if (example.startsWith("job submit --session")) return "job submit --session";
-  const isGroup = ["node", "wallet", "job", "session", "config"].includes(first!) || second === "status";
+  const isGroup = ["node", "wallet", "job", "session", "config"].includes(first!) || ["status", "stop"].includes(second!);
   return isGroup ? `${first} ${second}` : first!;
 }
 

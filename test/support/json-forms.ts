@@ -77,6 +77,10 @@ export const JSON_FORMS: Readonly<Record<string, z.ZodType>> = {
   "config set": z.strictObject({ key: text, value: z.unknown(), path: text }),
   "config unset": z.strictObject({ key: text, removed: z.boolean(), path: text }),
   "config path": z.strictObject({ path: text }),
+  "worker stop": z.strictObject({
+    ...{ stopped: z.boolean(), pid: count.nullable() },
+    ...{ container: text.nullable(), containerStopped: z.boolean() },
+  }),
   "wallet create": keyFile,
   "wallet import": keyFile,
   "wallet address": keyFile,

@@ -14,6 +14,10 @@ export type OllamaModel = {
 /** For the tiny model: words of roles, as its own template in GGUF has them. */
 export const ROLES_TEMPLATE = "{{ range .Messages }}{{ .Role }}: {{ .Content }}\n{{ end }}assistant: ";
 
+/** For SmolLM2 and others that were taught with it. */
+export const CHATML_TEMPLATE =
+  "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n";
+
 /** Makes the model, or makes it anew, in the server at `url`. */
 export async function createOllamaModel(url: string, model: OllamaModel): Promise<void> {
   const bytes = readFileSync(model.file);

@@ -35,12 +35,20 @@ export async function buildImage(engine: Engine, plan: ImagePlan): Promise<strin
   }
 }
 
-/** An image that is used as `ollama/ollama` is: it serves on its port 11434, and keeps models below /root/.ollama. */
-export function buildOllamaImage(engine: Engine, program: string, name: string): Promise<string> {
+/**
+ * An image that is used as `ollama/ollama` is: it serves on its port 11434, and keeps models below /root/.ollama. An
+ * empty folder of its own makes it another image than the next one.
+ */
+export function buildOllamaImage(
+  engine: Engine,
+  program: string,
+  name: string,
+  ...ownFolders: string[]
+): Promise<string> {
   return buildImage(engine, {
     name,
     programs: { "/bin/ollama": program },
-    folders: ["/root"],
+    folders: ["/root", ...ownFolders],
     changes: [
       "ENV PATH=/bin",
       "ENV HOME=/root",

@@ -4,6 +4,7 @@ import { InfernetError } from "../../../protocol/errors.ts";
 import type { ListedModel } from "../../../protocol/offer.ts";
 import type { CommandSpec } from "../../command.ts";
 import type { Context } from "../../context.ts";
+import { DOCKER_OPTIONS } from "../../docker-flags.ts";
 import { unlock } from "../../identity.ts";
 import { describeListing, type ListedNode, renderListing } from "../../listing.ts";
 import { needListing, ownNodeAddress } from "../../own-node.ts";
@@ -30,6 +31,7 @@ export const updateCommand: CommandSpec<Options, Result> = {
     ),
     NO_CHECK_OPTION,
     ...UPSTREAM_OPTIONS,
+    ...DOCKER_OPTIONS,
   ],
   examples: [
     "node update --endpoint https://node.example:8443",

@@ -34,7 +34,7 @@ describe("the Ollama upstream's wire", () => {
   it("names each model's digest, and the context that it is run with", async () => {
     const { upstream } = await play({ lines: [] });
     expect(await upstream.listModels()).to.deep.equal([
-      { name: "fake:latest", digest: `0x${FAKE_DIGEST}`, contextLength: 4096, features: COMPLETING },
+      { name: "fake", digest: `0x${FAKE_DIGEST}`, contextLength: 4096, features: COMPLETING },
     ]);
     const contexts = [
       { parameters: 'num_ctx                        512\nstop "x"' },

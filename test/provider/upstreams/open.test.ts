@@ -39,7 +39,7 @@ describe("finding and opening upstreams", () => {
     ]);
     expect(found.map(({ kind, url, models }) => [kind, url, models[0]?.name])).to.deep.equal([
       ["openai", openai.url, "m"],
-      ["ollama", ollama.url, "fake:latest"],
+      ["ollama", ollama.url, "fake"],
     ]);
   });
 
