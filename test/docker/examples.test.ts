@@ -28,7 +28,12 @@ describe("the examples of --docker", function () {
     await fillVolume(ground, NAME, [{ name: "llama3.2", file: tinyModelFile(), template: ROLES_TEMPLATE }]);
     market = await openMarket({ sellerEnv: { DOCKER_HOST: ground.engine.host } });
   });
-  after(() => market?.close());
+  after(async () => {
+    await market?.close();
+    if (!market) return;
+    await ground.engine.docker(["rm", "--force", NAME]);
+    await ground.engine.docker(["volume", "rm", "--force", NAME]);
+  });
 
   const isRunning = async () => (await inspectContainer(ground, NAME))?.State.Running === true;
 
