@@ -282,7 +282,8 @@ async function examplesBelow(user: CommandLine, command: readonly string[]): Pro
 function commandOf(example: string): string {
   const [first, second] = example.split(" ");
   if (example.startsWith("job submit --session")) return "job submit --session";
-  const isGroup = ["node", "wallet", "job", "session", "config"].includes(first!) || ["status", "stop"].includes(second!);
+  const isGroup =
+    ["node", "wallet", "job", "session", "config"].includes(first!) || ["status", "stop"].includes(second!);
   return isGroup ? `${first} ${second}` : first!;
 }
 
