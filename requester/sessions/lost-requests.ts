@@ -15,6 +15,8 @@ export async function learnLostRequest(scene: SessionScene, request: LedgerReque
   const { requestId } = request;
   const found = await findDelivery(scene, request);
   if (found === "running") return false;
+  // It may have been asked for again meanwhile: whoever does that learns of its end.
+  if (ledger.requests.find(requestId)?.state !== "lost") return true;
   if (found === "unknown") {
     ledger.requests.refuse(requestId, clock.nowSeconds());
     return true;

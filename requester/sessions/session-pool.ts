@@ -40,6 +40,7 @@ export class SessionPool {
   readonly #sessions = new Map<Hex, Session>();
   readonly #openings = new Map<Address, Promise<Session | undefined>>();
   readonly #retryAt = new Map<Address, number>();
+  readonly #takeOvers = new Map<Hex, Promise<Session>>();
   #tendAt = 0;
   readonly #timers = new Map<Hex, NodeJS.Timeout>();
   readonly #closings = new Map<Hex, Promise<void>>();
@@ -98,7 +99,17 @@ export class SessionPool {
    * Takes a session in hand that a process which died or has ended left open. Throws `request-in-progress` while another
    * process has it, `job-closed` when it is over.
    */
-  async takeOver(jobId: Hex): Promise<Session> {
+  takeOver(jobId: Hex): Promise<Session> {
+    const held = this.#sessions.get(jobId);
+    if (held) return Promise.resolve(held);
+    // All requests that a crash cut off may come back at once.
+    const underWay =
+      this.#takeOvers.get(jobId) ?? this.#takeOver(jobId).finally(() => this.#takeOvers.delete(jobId));
+    this.#takeOvers.set(jobId, underWay);
+    return underWay;
+  }
+
+  async #takeOver(jobId: Hex): Promise<Session> {
     const { ledger, work, settlement, clock, chain } = this.#deps;
     if (!work.take(jobId)) throw inOtherHands(jobId);
     try {
@@ -203,7 +214,7 @@ export class SessionPool {
       });
       if (!session) continue;
       if (session.offers(choice.model, choice.endpoint) && session.fits(size, most)) return session;
-      await this.#leave(session);
+      this.release(session);
     }
   }
 

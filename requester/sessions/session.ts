@@ -97,10 +97,6 @@ export class Session {
     return this.#running.size;
   }
 
-  runs(requestId: Hex): boolean {
-    return this.#running.has(requestId);
-  }
-
   /** Base units that no request has cost or reserved. */
   room(): bigint {
     return this.#account.room();

@@ -49,11 +49,22 @@ export function createSessions(deps: SessionsDeps): Sessions {
   const stopped = new AbortController();
   const pool = new SessionPool(deps, stopped.signal);
   const { ledger, desk } = deps;
+  /** Keys whose requests run here. */
+  const underWay = new Set<string>();
 
   async function ask(input: SessionRequest): Promise<SessionBill> {
-    const { request, choice, idempotencyKey, gas, patienceMs, signal } = input;
-    if (idempotencyKey !== undefined && !KEY.test(idempotencyKey))
+    const { idempotencyKey } = input;
+    if (idempotencyKey === undefined) return await askOnce(input);
+    if (!KEY.test(idempotencyKey))
       throw new InfernetError("bad-request", "an idempotency key is 1 to 64 letters, digits, - or _");
+    if (underWay.has(idempotencyKey))
+      throw new InfernetError("request-in-progress", "a request with this idempotency key runs already");
+    underWay.add(idempotencyKey);
+    return await askOnce(input).finally(() => underWay.delete(idempotencyKey));
+  }
+
+  async function askOnce(input: SessionRequest): Promise<SessionBill> {
+    const { request, choice, idempotencyKey, gas, patienceMs, signal } = input;
     const order = {
       request,
       idempotencyKey: idempotencyKey ?? toHex(randomBytes(16)).slice(2),
@@ -85,10 +96,8 @@ export function createSessions(deps: SessionsDeps): Sessions {
       throw new InfernetError("request-mismatch", "another request has the same idempotency key", {
         hint: "Send the same bytes again, or a new key.",
       });
-    const { jobId, requestId, state, allowed, canCost } = known;
+    const { jobId, state, allowed, canCost } = known;
     const held = pool.find(jobId);
-    if (held?.runs(requestId))
-      throw new InfernetError("request-in-progress", "a request with this idempotency key runs already");
     if (state === "ended") return await replay(known, order);
     const session = held ?? (await pool.takeOver(jobId));
     // What it may cost was allowed when it first left.
