@@ -25,7 +25,7 @@ import { EMBEDDED, type Market, openMarket } from "../support/market.ts";
 import { ROLES_TEMPLATE } from "../support/ollama-model.ts";
 import { tinyModelFile } from "../support/tiny-model.ts";
 
-const SOLD = "tiny:latest";
+const SOLD = "tiny";
 
 describe("the compose stack", function () {
   this.timeout(180_000);
