@@ -54,6 +54,9 @@ export type Worker = WatchedProcess & {
   event(name: string, jobId?: unknown): Promise<Record<string, unknown>>;
 };
 
+/** One more node of a market. */
+type Seller = { node: Address; startWorker(...flags: string[]): Promise<Worker> };
+
 /** Starts everything but the worker. `close` ends every process that was started here, whatever happened. */
 export async function openMarket(options: MarketOptions = {}) {
   const {
@@ -77,6 +80,7 @@ export async function openMarket(options: MarketOptions = {}) {
     },
   );
   const started: WatchedProcess[] = [];
+  const others: CommandLine[] = [];
   let view: Chain | undefined;
 
   const start = (who: CommandLine, args: readonly string[]) => {
@@ -87,8 +91,19 @@ export async function openMarket(options: MarketOptions = {}) {
   const close = async () => {
     await Promise.all(started.map((watched) => watched.kill()));
     await view?.close();
-    await Promise.all([seller.remove(), buyer.remove()]);
+    await Promise.all([seller, buyer, ...others].map((side) => side.remove()));
     await chain.stop();
+  };
+  const workerOf = async (who: CommandLine, flags: readonly string[]): Promise<Worker> => {
+    const worker = start(who, ["worker", "--json", ...flags]);
+    const event: Worker["event"] = (name, jobId) =>
+      worker.until(({ stdout }) =>
+        jsonLines(stdout).find(
+          (told) => told.event === name && (jobId === undefined || told.jobId === jobId),
+        ),
+      );
+    await event("live");
+    return { ...worker, event };
   };
 
   try {
@@ -112,15 +127,17 @@ export async function openMarket(options: MarketOptions = {}) {
       /** Starts the node's worker and resolves when it is live. */
       async startWorker(...flags: string[]): Promise<Worker> {
         const port = workerPort === undefined ? [] : ["--port", String(workerPort)];
-        const worker = start(seller, ["worker", "--json", ...port, ...upstream, ...flags]);
-        const event: Worker["event"] = (name, jobId) =>
-          worker.until(({ stdout }) =>
-            jsonLines(stdout).find(
-              (told) => told.event === name && (jobId === undefined || told.jobId === jobId),
-            ),
-          );
-        await event("live");
-        return { ...worker, event };
+        return await workerOf(seller, [...port, ...upstream, ...flags]);
+      },
+
+      /** Registers one more node, in a home of its own, with the same payee. */
+      async addSeller(terms: { upstream: readonly string[]; prices: string }): Promise<Seller> {
+        const side = await createSide("seller");
+        others.push(side);
+        const address = await createAccount(chain, homePaths(side.home).nodeKey, ETHER);
+        const own = ["--payee", payee, "--endpoint", `https://127.0.0.1:${await freePort()}`];
+        await runJson(side, ["register", ...own, "--model", `${model}=${terms.prices}`, ...terms.upstream]);
+        return { node: address, startWorker: (...flags) => workerOf(side, [...terms.upstream, ...flags]) };
       },
 
       /** Starts `job submit` of this prompt. */
