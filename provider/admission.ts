@@ -19,6 +19,8 @@ export type Seat = {
   ask(cover: bigint): bigint | undefined;
   /** Resolves to true as soon as `cover` is covered, to false after `timeoutMs` or when the signal aborts. */
   waitFor(cover: bigint, timeoutMs: number, signal: AbortSignal): Promise<boolean>;
+  /** Takes back what it asked for and has not got: the next request's receipts are not for one that nobody listens to. */
+  withdraw(): void;
   /** Gives up the share; the ledger holds what the request cost. Idempotent. */
   leave(): void;
 };
@@ -69,6 +71,12 @@ export function createAdmission(ledger: JobLedger): Admission {
       account.asks.push({ place, cover });
       grant(job.jobId);
       return place.covered >= cover ? undefined : roundCharge(committed(account) + asked(account));
+    },
+    withdraw() {
+      if (place.asked === place.covered) return;
+      place.asked = place.covered;
+      account.asks = account.asks.filter((ask) => ask.place !== place);
+      grant(job.jobId);
     },
     waitFor: (cover, timeoutMs, signal) => waitFor(place, cover, timeoutMs, signal),
     leave() {

@@ -25,17 +25,29 @@ export type Audience = {
 
 type Listener = { writer: SseWriter; lastEventId: number };
 
-/** `onDeserted` is called once nobody has held, listened or taken anything for `patienceMs`. */
-export function createAudience(patienceMs: number, onDeserted: () => void): Audience {
+/**
+ * `onDeserted` is called once nobody has held, listened or taken anything for `patienceMs`; `onPresence` whenever the
+ * last one has left (false) or somebody has come again (true).
+ */
+export function createAudience(
+  patienceMs: number,
+  onDeserted: () => void,
+  onPresence: (isPresent: boolean) => void = () => {},
+): Audience {
   const listeners = new Set<Listener>();
   const whenEmpty: (() => void)[] = [];
   let holds = 0;
   let timer: NodeJS.Timeout | undefined;
   let ended = false;
+  let wasEmpty = true;
 
   const isEmpty = () => holds === 0 && listeners.size === 0;
   const watchPresence = () => {
     clearTimeout(timer);
+    if (isEmpty() !== wasEmpty) {
+      wasEmpty = isEmpty();
+      onPresence(!wasEmpty);
+    }
     if (!isEmpty()) return;
     for (const tell of whenEmpty.splice(0)) tell();
     if (!ended) timer = setTimeout(onDeserted, patienceMs);

@@ -75,6 +75,9 @@ export class PaidStream {
   /** The cover that the ledger's reservation was last made from. */
   #reserved: bigint;
   #need: InfernetEvent | undefined;
+  /** What it wants to be covered, and whether anybody is there to sign for that. */
+  #wanted = 0n;
+  #isAttended = true;
   /** The last word, for who joins after it was told. */
   #farewell: InfernetEvent | undefined;
 
@@ -83,9 +86,13 @@ export class PaidStream {
     this.#deps = deps;
     this.#reserved = deps.seat.covered();
     this.begun = this.#begun.promise;
-    this.#audience = createAudience(plan.patienceMs, () => {
-      this.stop(new InfernetError("interrupted", "the requester went away"));
-    });
+    this.#audience = createAudience(
+      plan.patienceMs,
+      () => {
+        this.stop(new InfernetError("interrupted", "the requester went away"));
+      },
+      (isPresent) => this.#attend(isPresent),
+    );
     this.ended = this.#run();
   }
 
@@ -102,8 +109,11 @@ export class PaidStream {
   /** Sends this listener everything after the event, what comes, and the delivery; then ends its stream. */
   join(writer: SseWriter, afterId: number): void {
     this.#isOpened ||= !writer.closed.aborted;
+    const told = this.#need;
     this.#audience.join(writer, afterId, this.#deps.ledger.payloadsAfter(this.#plan.requestId, afterId));
-    const word = this.#farewell ?? this.#need;
+    // Who comes when nobody was there has heard the need: it was asked for again.
+    const missed = this.#need === told ? this.#need : undefined;
+    const word = this.#farewell ?? missed;
     if (word) sendWord(writer, word);
   }
 
@@ -188,7 +198,16 @@ export class PaidStream {
     return covered;
   }
 
+  /** While nobody listens nothing is asked for: what is signed then is for the requests that go on. */
+  #attend(isPresent: boolean): void {
+    this.#isAttended = isPresent;
+    if (!isPresent) this.#deps.seat.withdraw();
+    else if (this.#wanted > this.#deps.seat.covered()) this.#ask(this.#wanted);
+  }
+
   #ask(cover: bigint): void {
+    this.#wanted = greatest(this.#wanted, cover);
+    if (!this.#isAttended) return;
     const need = this.#deps.seat.ask(cover);
     if (need === undefined) return;
     this.#need = { type: "need", need };

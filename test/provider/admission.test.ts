@@ -71,6 +71,19 @@ describe("admission", () => {
     expect(await wait(first, 14)).to.equal(true);
   });
 
+  it("leaves what is signed next to others when a seat takes its ask back, and hears it again later", async () => {
+    const { admit, sign } = scene();
+    await sign(20);
+    const [left, next] = [admit(10), admit(10)];
+    expect(left.ask(millionths(15))).to.equal(25n);
+    left.withdraw();
+    expect(next.ask(millionths(14))).to.equal(24n);
+    await sign(24);
+    expect(await wait(next, 14)).to.equal(true);
+    expect([left.covered(), left.asked()]).to.deep.equal([millionths(10), millionths(10)]);
+    expect(left.ask(millionths(15))).to.equal(29n);
+  });
+
   it("keeps a told need true when its seat asks for more before it is signed", async () => {
     const { admit, sign } = scene();
     await sign(20);

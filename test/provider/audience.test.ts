@@ -88,4 +88,21 @@ describe("an audience", () => {
     await audience.pace(never);
     audience.end();
   });
+
+  it("tells when the last one has left, and when somebody comes again", () => {
+    const told: boolean[] = [];
+    const audience = createAudience(
+      LONG_MS,
+      () => {},
+      (isPresent) => told.push(isPresent),
+    );
+    const [first, second] = [createFakeListener(), createFakeListener()];
+    const release = audience.hold();
+    audience.join(first.writer, 0, []);
+    release();
+    first.leave();
+    audience.join(second.writer, 0, []);
+    audience.end();
+    expect(told).to.deep.equal([true, false, true]);
+  });
 });
