@@ -1,5 +1,5 @@
 // Nothing secret is ever logged: prompts, answers, salts, keys, signatures and passphrases stay out at every level.
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "chai";
 import { jobSalt } from "../../requester/budget.ts";
@@ -7,6 +7,7 @@ import { homePaths } from "../../runtime/home.ts";
 import { loadKey } from "../../runtime/signers/keystore.ts";
 import { deriveSecret } from "../../runtime/signers/secp256k1.ts";
 import { PASSPHRASE } from "../support/command-line.ts";
+import { startGatewayProcess } from "../support/gateway-process.ts";
 import { type Market, MODEL, openMarket } from "../support/market.ts";
 import { type ScriptedOpenAiServer, startScriptedOpenAiServer } from "../support/scripted-openai-server.ts";
 import { readBook } from "../support/seller-book.ts";
@@ -15,6 +16,7 @@ const PROMPT = "canary-prompt-7f3a";
 const SYSTEM = "canary-system-51bc";
 const ANSWER = ["canary", "-answer", "-c0de"];
 const API_KEY = "canary-api-key-99d1";
+const GATEWAY_TOKEN = "canary-gateway-token-1e7b";
 const DEBUG = ["--log-level", "debug"];
 
 describe("what is logged at the most talkative level", function () {
@@ -31,7 +33,7 @@ describe("what is logged at the most talkative level", function () {
     model = await startScriptedOpenAiServer(MODEL, async ({ response, say, finish }) => {
       round += 1;
       for (const part of ANSWER) await say(part);
-      if (round === 1) return finish(9, ANSWER.length);
+      if (round === 1 || round === 4) return finish(9, ANSWER.length);
       if (round === 2) return void response.end(`data: {"${ANSWER.join("")} ${PROMPT}\n\n`);
       response.end(`data: {"error":{"message":"I cannot say ${ANSWER.join("")} to ${PROMPT}"}}\n\n`);
     });
@@ -67,7 +69,7 @@ describe("what is logged at the most talkative level", function () {
       ...DEBUG,
     ]);
     const recovered = await market.buyer.run(["job", "recover", ...DEBUG]);
-    logs += refused.stderr + recovered.stderr;
+    logs += refused.stderr + recovered.stderr + (await askGateway(market));
     worker.child.kill("SIGTERM");
     const { stdout, stderr } = await worker.ended;
     logs += stdout + stderr;
@@ -94,6 +96,33 @@ describe("what is logged at the most talkative level", function () {
   });
 });
 
+/** Buys a whole answer and one that breaks through a gateway with a token, and returns all that it wrote. */
+async function askGateway(market: Market): Promise<string> {
+  const tokenFile = join(market.buyer.home, "gateway-token");
+  writeFileSync(tokenFile, GATEWAY_TOKEN, { mode: 0o600 });
+  const gateway = await startGatewayProcess(market, "--token-file", tokenFile, ...DEBUG);
+  const ask = async (token: string) => {
+    const messages = [
+      { role: "system", content: SYSTEM },
+      { role: "user", content: PROMPT },
+    ];
+    const answer = await fetch(`${gateway.url}/v1/chat/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Bearer ${token}` },
+      body: JSON.stringify({ model: MODEL, messages, max_tokens: 64 }),
+    });
+    return { status: answer.status, text: await answer.text() };
+  };
+  const whole = await ask(GATEWAY_TOKEN);
+  expect(whole.status, whole.text).to.equal(200);
+  expect(whole.text).to.contain(ANSWER.join(""));
+  expect((await ask(GATEWAY_TOKEN)).status).to.equal(502);
+  expect((await ask(`${GATEWAY_TOKEN}-false`)).status).to.equal(401);
+  gateway.child.kill("SIGTERM");
+  const { stdout, stderr } = await gateway.ended;
+  return stdout + stderr;
+}
+
 async function collectSecrets({ buyer, seller }: Market, secrets: Map<string, string>): Promise<void> {
   const add = (kind: string, secret: unknown) => {
     const text = String(secret).replace(/^0x/, "");
@@ -105,6 +134,7 @@ async function collectSecrets({ buyer, seller }: Market, secrets: Map<string, st
   add("answer", ANSWER.join(""));
   add("piece of the answer", ANSWER[1] + ANSWER[2]!);
   add("upstream's key", API_KEY);
+  add("gateway token", GATEWAY_TOKEN);
   add("passphrase", PASSPHRASE);
   const walletKey = await loadKey(homePaths(buyer.home).walletKey, PASSPHRASE);
   add("wallet key", walletKey);
