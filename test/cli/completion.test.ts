@@ -19,7 +19,12 @@ const LINES: [line: string, offered: string[], withheld: string[]][] = [
   ["infernet job submit --model ", [], ["wallet", "submit"]],
 ];
 
-const isInstalled = (shell: string) => spawnSync(shell, ["--version"]).status === 0;
+/** Skips a test, and says so, where the machine has no such shell. */
+function skipWithout(shell: string, test: Mocha.Context): void {
+  if (spawnSync(shell, ["--version"]).status === 0) return;
+  console.log(`\n!! SKIPPED: ${shell} is not installed here\n`);
+  test.skip();
+}
 
 describe("infernet completion", function () {
   this.timeout(60_000);
@@ -69,7 +74,7 @@ describe("infernet completion", function () {
   });
 
   it("completes in a real zsh at the tab key, where there is one", async function () {
-    if (!isInstalled("zsh")) this.skip();
+    skipWithout("zsh", this);
     const shell = startInTerminal(["zsh", "-f", "-i"], { cwd: user.home });
     shell.type(`PS1='ready> '; autoload -U compinit; compinit -u -D; source ${scripts.zsh}; echo lo''aded\r`);
     await shell.sees("loaded");
@@ -84,7 +89,7 @@ describe("infernet completion", function () {
   });
 
   it("offers in fish what may follow, where there is one", function () {
-    if (!isInstalled("fish")) this.skip();
+    skipWithout("fish", this);
     for (const [line, offered, withheld] of LINES) {
       const program = `source ${scripts.fish}; complete -C '${line}'`;
       const env = { ...process.env, HOME: user.home };
